@@ -1,0 +1,9 @@
+//! The host side of nmiprof as a library: boot a kernel, follow its line, decode, symbolize, report.
+//!
+//! The binary `nmiprof` is a thin layer of argument parsing over [`commands`].
+
+pub mod capture;
+pub mod commands;
+pub mod images;
+pub mod machine;
+pub mod symbols;

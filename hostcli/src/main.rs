@@ -1,0 +1,2 @@
+//! The `nmiprof` command.
+fn main() {}

@@ -1,0 +1,103 @@
+//! What the ring asks of its memory: words by index, and the first touch of a page.
+//!
+//! The indices are newtypes that only this crate makes, so holding one is a proof. An implementation that turns a
+//! [`WordIndex`] into an address by unchecked arithmetic can cite that proof instead of checking again in the NMI.
+
+use core::error::Error;
+use core::fmt;
+
+use crate::sync::AtomicU64;
+
+/// Words in a page: 4 KiB, or a toy size that loom can explore.
+pub const PAGE_WORDS: usize = if cfg!(loom) { 8 } else { 512 };
+
+/// The backing memory of a ring, some pages of which may have no frame yet.
+pub trait Memory {
+    /// Returns the size in pages, which must never change.
+    fn pages(&self) -> usize;
+
+    /// Returns the word at `index`; the same word each time.
+    ///
+    /// # Context
+    /// NMI and thread; must not fault, as its page was touched before. Mark it `#[inline]`.
+    fn word(&self, index: WordIndex) -> &AtomicU64;
+
+    /// Makes `page` present and writable.
+    ///
+    /// The ring asks once per page and in order, and asks again after an error. Pages are asked for anew if the ring
+    /// is split again, so touching a present page must succeed.
+    ///
+    /// # Context
+    /// NMI; may fault.
+    ///
+    /// # Errors
+    /// [`TouchError`] if the page is still absent; the ring then drops one record and counts the cause.
+    fn touch(&self, page: PageIndex) -> Result<(), TouchError>;
+}
+
+/// The index of a word below `pages * PAGE_WORDS` whose page was touched successfully.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WordIndex(usize);
+
+impl WordIndex {
+    /// Locates `position`, which must lie below the end of the touched pages.
+    #[inline]
+    pub(crate) fn of_touched(position: u64, mask: u64) -> Self {
+        Self(masked(position, mask))
+    }
+
+    /// Returns the index, counted in words.
+    #[inline]
+    #[must_use]
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+/// The index of a page below `pages`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PageIndex(usize);
+
+impl PageIndex {
+    /// Returns the page that holds `position`.
+    pub(crate) fn of(position: u64, mask: u64) -> Self {
+        Self(masked(position, mask) / PAGE_WORDS)
+    }
+
+    /// Returns the index, counted in pages.
+    #[inline]
+    #[must_use]
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+/// Why a page could not be made present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TouchError {
+    /// The reserve of frames is empty; a later touch may succeed.
+    NoFrame,
+    /// The address faulted for another reason.
+    Fault,
+}
+
+impl fmt::Display for TouchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoFrame => "no frame left for a ring page",
+            Self::Fault => "a ring page faulted and could not be mapped",
+        })
+    }
+}
+
+impl Error for TouchError {}
+
+/// Reduces a free-running position to an index below the capacity.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "x86-64 only: usize has 64 bits, asserted below")]
+fn masked(position: u64, mask: u64) -> usize {
+    (position & mask) as usize
+}
+
+const _: () = assert!(usize::BITS == u64::BITS);
+const _: () = assert!(PAGE_WORDS.is_power_of_two(), "a position splits into page and offset by its bits");

@@ -1,0 +1,189 @@
+//! The part that both sides share: the two positions, the drop counters, the memory.
+//!
+//! Every access to a shared position goes through a function of this file, which gives the reason of its ordering.
+
+use core::error::Error;
+use core::fmt;
+
+use crate::consumer::Consumer;
+use crate::drops::DropCounters;
+use crate::memory::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex};
+use crate::producer::Producer;
+use crate::sync::{AtomicU64, Ordering};
+
+/// A ring of words; [`Ring::split`] gives its two ends.
+pub struct Ring<M> {
+    producer_lines: ProducerLines,
+    consumer_lines: ConsumerLines,
+    /// Capacity in words, less one: the capacity is a power of two.
+    mask: u64,
+    memory: M,
+}
+
+/// What the producer writes, on a pair of cache lines of its own.
+///
+/// A pair, for the prefetcher of adjacent lines fetches 128 bytes at once and would share the other side's line.
+#[repr(align(128))]
+struct ProducerLines {
+    /// Position after the last committed record, in words.
+    ///
+    /// Written by the producer, read by both. `head - tail` is 0 to the capacity. Wraps at 2^64 and stays right.
+    head: AtomicU64,
+    /// Written by the producer, read by both.
+    drops: DropCounters,
+}
+
+/// What the consumer writes, on a pair of cache lines of its own.
+#[repr(align(128))]
+struct ConsumerLines {
+    /// Position of the oldest record that was not given back, in words.
+    ///
+    /// Written by the consumer, read by both. Never passes `head`. Wraps at 2^64 and stays right.
+    tail: AtomicU64,
+}
+
+// Size and alignment together: nothing else fits on either pair of lines. Loom's atomics have a size of their own.
+#[cfg(not(loom))]
+const _: () = {
+    assert!(align_of::<ProducerLines>() == 128 && size_of::<ProducerLines>() == 128);
+    assert!(align_of::<ConsumerLines>() == 128 && size_of::<ConsumerLines>() == 128);
+};
+
+impl<M: Memory> Ring<M> {
+    /// Makes an empty ring over all of `memory`; touches none of it.
+    ///
+    /// # Errors
+    /// [`CapacityError`] if the number of pages does not suit a ring.
+    pub fn new(memory: M) -> Result<Self, CapacityError> {
+        Self::starting_at(memory, 0)
+    }
+
+    /// Makes an empty ring whose positions start at `position`, rounded down to a page: lets tests wrap a `u64`.
+    #[doc(hidden)]
+    pub fn starting_at(memory: M, position: u64) -> Result<Self, CapacityError> {
+        let mask = capacity_words(memory.pages())?.wrapping_sub(1);
+        let start = page_floor(position);
+        Ok(Self {
+            producer_lines: ProducerLines { head: AtomicU64::new(start), drops: DropCounters::new() },
+            consumer_lines: ConsumerLines { tail: AtomicU64::new(start) },
+            mask,
+            memory,
+        })
+    }
+
+    /// Gives the only producer and the only consumer.
+    ///
+    /// From a `&'static mut Ring` both live for ever, and nothing can split the ring again. After a shorter borrow a
+    /// new split goes on with the records and counts that are there, and touches every page anew.
+    pub fn split(&mut self) -> (Producer<'_, M>, Consumer<'_, M>) {
+        (Producer::new(self), Consumer::new(self))
+    }
+
+    /// Returns the memory that the ring was made of.
+    #[must_use]
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// Returns the size of the memory in words.
+    #[inline]
+    pub(crate) fn capacity_words(&self) -> u64 {
+        self.mask.wrapping_add(1)
+    }
+
+    /// Returns the word at `position`, which must lie below the end of the touched pages.
+    #[inline]
+    pub(crate) fn word(&self, position: u64) -> &AtomicU64 {
+        self.memory.word(WordIndex::of_touched(position, self.mask))
+    }
+
+    /// Makes the page at `position` present.
+    pub(crate) fn touch(&self, position: u64) -> Result<(), TouchError> {
+        self.memory.touch(PageIndex::of(position, self.mask))
+    }
+}
+
+impl<M> Ring<M> {
+    /// Reads `head` on the producer's side.
+    #[inline]
+    pub(crate) fn head_by_producer(&self) -> u64 {
+        // Relaxed: the only writer reads its own last store.
+        self.producer_lines.head.load(Ordering::Relaxed)
+    }
+
+    /// Hands every word below `head` to the consumer.
+    #[inline]
+    pub(crate) fn publish_head(&self, head: u64) {
+        // Release: the words of the record, stored Relaxed before, are visible to whoever acquires this head.
+        self.producer_lines.head.store(head, Ordering::Release);
+    }
+
+    /// Reads `head` on the consumer's side, before the words below it.
+    pub(crate) fn head_by_consumer(&self) -> u64 {
+        // Acquire: pairs with `publish_head`; the Relaxed loads of the words can't be moved before it.
+        self.producer_lines.head.load(Ordering::Acquire)
+    }
+
+    /// Reads `tail` on the consumer's side.
+    pub(crate) fn tail_by_consumer(&self) -> u64 {
+        // Relaxed: the only writer reads its own last store.
+        self.consumer_lines.tail.load(Ordering::Relaxed)
+    }
+
+    /// Gives every word below `tail` back to the producer.
+    pub(crate) fn publish_tail(&self, tail: u64) {
+        // Release: the consumer's loads of those words are done before the producer may write there again.
+        self.consumer_lines.tail.store(tail, Ordering::Release);
+    }
+
+    /// Reads `tail` on the producer's side, before it writes into the words given back.
+    pub(crate) fn tail_by_producer(&self) -> u64 {
+        // Acquire: pairs with `publish_tail`; the stores of the next record can't be moved before it.
+        self.consumer_lines.tail.load(Ordering::Acquire)
+    }
+
+    /// Returns the drop counters.
+    pub(crate) fn drops(&self) -> &DropCounters {
+        &self.producer_lines.drops
+    }
+}
+
+/// Rounds `position` down to the start of its page.
+pub(crate) fn page_floor(position: u64) -> u64 {
+    position & !(PAGE_WORDS as u64 - 1)
+}
+
+/// Returns the capacity of a ring of `pages`, in words.
+fn capacity_words(pages: usize) -> Result<u64, CapacityError> {
+    if !pages.is_power_of_two() {
+        return Err(CapacityError::NotPowerOfTwo { pages });
+    }
+    let words = pages.checked_mul(PAGE_WORDS).ok_or(CapacityError::TooLarge { pages })?;
+    Ok(words as u64)
+}
+
+/// Why a memory can't hold a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CapacityError {
+    /// The number of pages is zero or no power of two.
+    NotPowerOfTwo {
+        /// The size that was offered.
+        pages: usize,
+    },
+    /// The number of words does not fit in a `usize`.
+    TooLarge {
+        /// The size that was offered.
+        pages: usize,
+    },
+}
+
+impl fmt::Display for CapacityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPowerOfTwo { pages } => write!(f, "a ring needs a power of two of pages, not {pages}"),
+            Self::TooLarge { pages } => write!(f, "a ring of {pages} pages has more words than an index can tell"),
+        }
+    }
+}
+
+impl Error for CapacityError {}

@@ -1,0 +1,2 @@
+//! Placeholder header, replaced by the first commit of this part.
+fn main() {}

@@ -1,0 +1,45 @@
+//! The nmiprof stream: what travels over the serial line, shared by the kernel, which encodes it, and
+//! the host, which decodes it.
+//!
+//! A line carries [`Frame`]s. Each is serialized with postcard, followed by its CRC-32, COBS-encoded
+//! and ended by one zero byte ([`framing`]), so a reader that lost its place finds the next frame at
+//! the next zero. Every frame decodes alone: deltas never reach across a frame.
+//!
+//! - [`frame`]: the frames and their fields;
+//! - [`totals`]: the per-CPU counters and the accounting identity's terms;
+//! - [`block`]: the delta coding of samples inside a [`Block`];
+//! - [`stacks`]: the delta coding of interned call chains inside a [`Stacks`];
+//! - [`options`]: the kernel command line, which is the host's half of the protocol;
+//! - [`exit`]: the codes that the kernel gives to the debug-exit device.
+//!
+//! Everything here is hostile input to its reader: decoding allocates nothing, and any byte string
+//! gives a value or an error.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod block;
+pub mod exit;
+pub mod frame;
+pub mod framing;
+pub mod options;
+pub mod stacks;
+pub mod totals;
+
+pub use block::{Block, BlockEncoder, BlockHeader, Sample, SampleIter};
+pub use exit::ExitCode;
+pub use frame::{
+    BuildId, ClockKind, EventInfo, Fatal, FatalCause, Frame, Hello, Log, LogLevel, PmuInfo, PmuKind,
+    Sampling, WorkloadResult,
+};
+pub use framing::{DecodeError, EncodeError, FRAME_BYTES_MAX, LINE_BYTES_MAX, decode, encode};
+pub use options::{FaultReturn, Line, NmiEntry, OptionError, Options, RingMode, Stress};
+pub use stacks::{StackNode, StackNodeIter, Stacks, StacksEncoder};
+pub use totals::{CpuTotals, Drops, NmiCounters};
+
+/// Version of the stream. A reader refuses any other one.
+pub const WIRE_VERSION: u16 = 1;
+
+/// Hash of the frames' schema: two builds with equal [`WIRE_VERSION`] but different frames differ here.
+pub const SCHEMA_HASH: u64 =
+    u64::from_le_bytes(postcard_schema::key::Key::for_path::<Frame<'static>>("nmiprof/frame").to_bytes());

@@ -1,0 +1,288 @@
+//! The kernel command line: typed options, their one text form, and the parser.
+//!
+//! The host writes [`Options`] with `Display`, QEMU or a boot loader hands the text to the kernel, and
+//! the kernel parses it with [`Options::parse`]. Words are `key=value` separated by spaces; a later word
+//! overrides an earlier one, so text appended by a user wins. What is unknown is an error that names the
+//! word and what would have been understood.
+
+use core::fmt;
+use core::str::FromStr;
+
+use postcard_schema::Schema;
+use serde::{Deserialize, Serialize};
+
+use crate::Sampling;
+
+/// Everything that a run can be asked for.
+///
+/// | word | unit | meaning |
+/// |---|---|---|
+/// | `workload=a,b` | | workloads to run in turn; empty means all |
+/// | `duration_ns=N` | ns | length of the sampled part |
+/// | `period=N` | events | one sample every N events |
+/// | `freq=N` | samples/s | instead of `period` |
+/// | `chains=on\|off` | | record call chains |
+/// | `ring=lazy` | | how ring pages are mapped |
+/// | `ring_bytes=N` | bytes | address space of each CPU's ring |
+/// | `reserve_frames=N` | frames | size of each CPU's NMI-safe reserve |
+/// | `nmi=rostedt\|naive` | | NMI entry |
+/// | `fault_return=iret` | | how faults inside an NMI return |
+/// | `stress=none\|nest` | | provoke nested NMIs |
+/// | `line=live\|file` | | whether the far end of the serial line can block |
+/// | `unsafe_nmi=on\|off` | | allow combinations that are known to be unsound |
+/// | `selftest=NAME` | | mutant or trigger; known to the self-test image only |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Options<'a> {
+    /// Comma-separated workload names; empty means all.
+    pub workloads: &'a str,
+    /// Length of the sampled part, in nanoseconds of the kernel's clock.
+    pub duration_ns: u64,
+    /// How often to sample.
+    pub sampling: Sampling,
+    /// Whether samples carry call chains.
+    pub chains: bool,
+    /// How ring pages are mapped.
+    pub ring: RingMode,
+    /// Address space of each CPU's ring.
+    pub ring_bytes: u64,
+    /// Frames in each CPU's NMI-safe reserve.
+    pub reserve_frames: u32,
+    /// Entry strategy at vector 2.
+    pub nmi_entry: NmiEntry,
+    /// How faults inside an NMI return.
+    pub fault_return: FaultReturn,
+    /// What is provoked.
+    pub stress: Stress,
+    /// What is at the far end of the serial line.
+    pub line: Line,
+    /// Whether unsound combinations are allowed.
+    pub unsafe_nmi: bool,
+    /// Mutant or trigger of the self-test image; empty means none.
+    pub selftest: &'a str,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            workloads: "",
+            duration_ns: 1_000_000_000,
+            sampling: Sampling::Period(100_003),
+            chains: false,
+            ring: RingMode::Lazy,
+            ring_bytes: 4 << 20,
+            reserve_frames: 256,
+            nmi_entry: NmiEntry::Rostedt,
+            fault_return: FaultReturn::Iret,
+            stress: Stress::None,
+            line: Line::Live,
+            unsafe_nmi: false,
+            selftest: "",
+        }
+    }
+}
+
+impl<'a> Options<'a> {
+    const KEYS: &'static str = "workload, duration_ns, period, freq, chains, ring, ring_bytes, \
+        reserve_frames, nmi, fault_return, stress, line, unsafe_nmi, selftest";
+
+    /// Parses a command line.
+    ///
+    /// # Errors
+    /// [`OptionError`] for the first word that is not understood.
+    pub fn parse(text: &'a str) -> Result<Self, OptionError<'a>> {
+        let mut options = Self::default();
+        for word in text.split_ascii_whitespace() {
+            let Some((key, value)) = word.split_once('=') else {
+                return Err(OptionError {
+                    word,
+                    expected: Self::KEYS,
+                });
+            };
+            options
+                .set(key, value)
+                .map_err(|expected| OptionError { word, expected })?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, key: &str, value: &'a str) -> Result<(), &'static str> {
+        match key {
+            "workload" => self.workloads = value,
+            "duration_ns" => self.duration_ns = number(value, 1)?,
+            "period" => self.sampling = Sampling::Period(number(value, 1)?),
+            "freq" => self.sampling = Sampling::Frequency(number(value, 1)?),
+            "chains" => self.chains = switch(value)?,
+            "ring" => self.ring = value.parse()?,
+            "ring_bytes" => self.ring_bytes = number(value, 4096)?,
+            "reserve_frames" => self.reserve_frames = number(value, 0)?,
+            "nmi" => self.nmi_entry = value.parse()?,
+            "fault_return" => self.fault_return = value.parse()?,
+            "stress" => self.stress = value.parse()?,
+            "line" => self.line = value.parse()?,
+            "unsafe_nmi" => self.unsafe_nmi = switch(value)?,
+            "selftest" => self.selftest = value,
+            _ => return Err(Self::KEYS),
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Options<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.sampling {
+            Sampling::Period(events) => write!(f, "period={events}")?,
+            Sampling::Frequency(hz) => write!(f, "freq={hz}")?,
+        }
+        if !self.workloads.is_empty() {
+            write!(f, " workload={}", self.workloads)?;
+        }
+        write!(
+            f,
+            " duration_ns={} chains={}",
+            self.duration_ns,
+            on_off(self.chains)
+        )?;
+        write!(
+            f,
+            " ring={} ring_bytes={} reserve_frames={}",
+            self.ring, self.ring_bytes, self.reserve_frames
+        )?;
+        write!(
+            f,
+            " nmi={} fault_return={} stress={}",
+            self.nmi_entry, self.fault_return, self.stress
+        )?;
+        write!(f, " line={} unsafe_nmi={}", self.line, on_off(self.unsafe_nmi))?;
+        if !self.selftest.is_empty() {
+            write!(f, " selftest={}", self.selftest)?;
+        }
+        Ok(())
+    }
+}
+
+fn number<N: FromStr + PartialOrd>(value: &str, min: N) -> Result<N, &'static str> {
+    value
+        .parse()
+        .ok()
+        .filter(|n| *n >= min)
+        .ok_or("a decimal number within the option's range")
+}
+
+fn switch(value: &str) -> Result<bool, &'static str> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("on, off"),
+    }
+}
+
+const fn on_off(value: bool) -> &'static str {
+    if value { "on" } else { "off" }
+}
+
+/// A word of the command line that is not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionError<'a> {
+    /// The word.
+    pub word: &'a str,
+    /// What would have been understood in its place.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for OptionError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "unknown kernel option `{}`; expected: {}",
+            self.word, self.expected
+        )
+    }
+}
+
+impl core::error::Error for OptionError<'_> {}
+
+/// Defines a choice among named values, its text form, and its parser.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal),+ $(,)? }
+     expected $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
+        pub enum $name { $($(#[$value_doc])* $value),+ }
+
+        impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$value),+];
+
+            /// Returns the word for this value.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$value => $text),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
+                Self::ALL.iter().copied().find(|value| value.name() == word).ok_or($expected)
+            }
+        }
+    };
+}
+
+choice! {
+    /// Entry strategies at vector 2.
+    NmiEntry {
+        /// On-stack state, saved and copied frames, a repeat trampoline (Linux 3.3).
+        Rostedt = "rostedt",
+        /// Save, call, `iretq`: sound only while nothing unmasks NMIs inside.
+        Naive = "naive",
+    }
+    expected "rostedt, naive"
+}
+
+choice! {
+    /// How a fault taken inside an NMI returns.
+    FaultReturn {
+        /// By `iret`, which unmasks NMIs.
+        Iret = "iret",
+    }
+    expected "iret"
+}
+
+choice! {
+    /// How the pages of a ring are mapped.
+    RingMode {
+        /// No page has a frame until it is first touched.
+        Lazy = "lazy",
+    }
+    expected "lazy"
+}
+
+choice! {
+    /// What a run provokes on purpose.
+    Stress {
+        /// Nothing.
+        None = "none",
+        /// A self-NMI from the fault path at each first touch of a ring page.
+        Nest = "nest",
+    }
+    expected "none, nest"
+}
+
+choice! {
+    /// What is at the far end of the serial line.
+    Line {
+        /// A reader that may make the kernel wait: the run does not repeat exactly.
+        Live = "live",
+        /// A file: it never makes the kernel wait.
+        File = "file",
+    }
+    expected "live, file"
+}

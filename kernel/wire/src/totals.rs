@@ -1,0 +1,165 @@
+//! Per-CPU counters, and the terms of the accounting identity.
+//!
+//! **Identity**, per CPU: `overflows = received + dropped + link_lost`. Its terms are counted by
+//! different parts, so that no part can hide its own loss:
+//!
+//! | term | counted by |
+//! |---|---|
+//! | `overflows` | the PMU driver, before the ring is tried |
+//! | `dropped` | the ring, by cause |
+//! | `received` | the host: samples that it decoded |
+//! | `link_lost` | the host: gaps in the cumulative sample numbers of [`Block`](crate::Block)s and of the last totals |
+
+use postcard_schema::Schema;
+use serde::{Deserialize, Serialize};
+
+/// Samples that were not stored, by cause. All are cumulative counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Drops {
+    /// The ring had no room for one more record.
+    pub ring_full: u64,
+    /// The ring page was not mapped yet and the frame reserve was empty.
+    pub no_frame: u64,
+    /// Sampling was throttled because the handler took too large a share of the CPU.
+    pub throttled: u64,
+    /// The ring could not be written for any other reason.
+    pub fault: u64,
+}
+
+impl Drops {
+    /// Returns the sum over all causes.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        [self.no_frame, self.throttled, self.fault]
+            .into_iter()
+            .fold(self.ring_full, u64::saturating_add)
+    }
+}
+
+/// Counters of the NMI path of one CPU. All are cumulative counts.
+///
+/// Two equations hold on every consistent snapshot:
+/// `entries = runs - rerun + nested` and
+/// `runs = handled + swallowed + unknown + external + reason_busy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct NmiCounters {
+    /// Arrivals at vector 2, nested ones included.
+    pub entries: u64,
+    /// Runs of the dispatcher.
+    pub runs: u64,
+    /// Arrivals that found an NMI in progress on their CPU.
+    pub nested: u64,
+    /// Runs caused by nested arrivals, after the run that they interrupted.
+    pub rerun: u64,
+    /// Runs in which at least one handler claimed an event.
+    pub handled: u64,
+    /// Empty runs that were explained by an earlier run which handled more than one event.
+    pub swallowed: u64,
+    /// Empty runs that nothing explains.
+    pub unknown: u64,
+    /// Runs claimed by system control port B (0x61): SERR or IOCHK.
+    pub external: u64,
+    /// Runs that could not look at port 0x61 because another CPU was looking.
+    pub reason_busy: u64,
+    /// Runs that interrupted the same RIP as the run before them.
+    pub back_to_back: u64,
+    /// Page faults taken while an NMI was in progress.
+    pub page_faults: u64,
+}
+
+impl NmiCounters {
+    /// Tells whether both equations between the counters hold.
+    #[must_use]
+    pub fn are_consistent(&self) -> bool {
+        let outcomes = [self.swallowed, self.unknown, self.external, self.reason_busy];
+        let explained = outcomes.into_iter().try_fold(self.handled, u64::checked_add);
+        let arrivals = self
+            .runs
+            .checked_sub(self.rerun)
+            .and_then(|first| first.checked_add(self.nested));
+        explained == Some(self.runs) && arrivals == Some(self.entries)
+    }
+}
+
+/// Everything that one CPU counted, as of one moment.
+///
+/// | field | type | unit | meaning |
+/// |---|---|---|---|
+/// | `cpu` | u16 | index | the CPU |
+/// | `time` | u64 | clock ticks | when the counters were read |
+/// | `overflows` | u64 | events | overflows that the PMU driver saw while sampling |
+/// | `sent` | u64 | samples | number of the next sample that the drain will send |
+/// | `dropped` | [`Drops`] | samples | by cause |
+/// | `nmi` | [`NmiCounters`] | NMIs | the NMI path |
+/// | `ring_pages` | u64 | pages | present leaf pages of the ring, counted in the page table |
+/// | `reserve_frames_min` | u32 | frames | low-water mark of the frame reserve |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct CpuTotals {
+    /// The CPU that counted.
+    pub cpu: u16,
+    /// When the counters were read, in clock ticks.
+    pub time: u64,
+    /// Overflows that the PMU driver saw while sampling.
+    pub overflows: u64,
+    /// Number of the next sample that the drain will send: how many it has sent so far.
+    pub sent: u64,
+    /// Samples that were not stored.
+    pub dropped: Drops,
+    /// The NMI path.
+    pub nmi: NmiCounters,
+    /// Present leaf pages of the ring, counted by walking the page table.
+    pub ring_pages: u64,
+    /// Fewest frames that the NMI-safe reserve ever held.
+    pub reserve_frames_min: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_of_a_nested_pair_are_consistent() {
+        let counters = NmiCounters {
+            entries: 2,
+            runs: 2,
+            nested: 1,
+            rerun: 1,
+            handled: 2,
+            ..NmiCounters::default()
+        };
+        assert!(counters.are_consistent());
+        assert!(
+            !NmiCounters {
+                handled: 1,
+                ..counters
+            }
+            .are_consistent(),
+            "a run without an outcome"
+        );
+        assert!(
+            !NmiCounters {
+                entries: 3,
+                ..counters
+            }
+            .are_consistent(),
+            "an arrival without a run"
+        );
+    }
+
+    #[test]
+    fn hostile_counters_do_not_overflow() {
+        let counters = NmiCounters {
+            handled: u64::MAX,
+            swallowed: 1,
+            rerun: 1,
+            ..NmiCounters::default()
+        };
+        assert!(!counters.are_consistent());
+        let drops = Drops {
+            ring_full: u64::MAX,
+            no_frame: 7,
+            ..Drops::default()
+        };
+        assert_eq!(drops.total(), u64::MAX);
+    }
+}
