@@ -13,40 +13,52 @@ use crate::sync::Ordering;
 /// The only reader of a ring.
 pub struct Consumer<'a, M> {
     ring: &'a Ring<M>,
+    /// Position of the oldest record that was not given back: the private copy of the shared one.
+    tail: u64,
 }
 
 impl<'a, M: Memory> Consumer<'a, M> {
-    pub(crate) fn new(ring: &'a Ring<M>) -> Self {
-        Self { ring }
+    pub(crate) fn new(ring: &'a Ring<M>, tail: u64) -> Self {
+        Self { ring, tail }
     }
 
     /// Hands at most `records_max` records to `take`, oldest first, and returns how many it took.
     ///
-    /// What is committed after the start waits for the next drain. The space goes back to the producer at the end,
-    /// all at once: a large `records_max` costs fewer shared writes, a small one gives space back sooner. When `take`
-    /// breaks, the record that it broke at stays and comes first next time.
+    /// What is committed after the start waits for the next drain. The space goes back to the producer at the
+    /// end, all at once: a large `records_max` costs fewer shared writes, a small one gives space back
+    /// sooner. When `take` breaks, the record that it broke at stays and comes first next time.
     ///
     /// # Errors
-    /// [`Corrupt`] at a header that can't be one. The records before it are done; the ring stays at the bad one, so
-    /// that every later drain says so again.
+    /// [`Corrupt`] at a header that can't be one. The records before it are done; the ring stays at the bad
+    /// one, so that every later drain says so again.
     pub fn drain<F>(&mut self, records_max: usize, take: F) -> Result<usize, Corrupt>
     where
         F: FnMut(Record<'_, M>) -> ControlFlow<()>,
     {
-        let start = self.ring.tail_by_consumer();
-        let mut cursor = Cursor { ring: self.ring, position: start, head: self.ring.head_by_consumer() };
+        let head = self.ring.head_by_consumer();
+        let mut cursor = Cursor {
+            ring: self.ring,
+            position: self.tail,
+            head,
+        };
         let taken = cursor.advance(records_max, take);
-        if cursor.position != start {
-            self.ring.publish_tail(cursor.position);
+        if cursor.position != self.tail {
+            self.tail = cursor.position;
+            self.ring.publish_tail(self.tail);
         }
         taken
+    }
+
+    /// Returns the memory of the ring.
+    #[must_use]
+    pub fn memory(&self) -> &'a M {
+        self.ring.memory()
     }
 
     /// Returns how many words hold records that were not drained. May have grown when it returns.
     #[must_use]
     pub fn used_words(&self) -> u64 {
-        let tail = self.ring.tail_by_consumer();
-        self.ring.head_by_consumer().wrapping_sub(tail)
+        self.ring.head_by_consumer().wrapping_sub(self.tail)
     }
 
     /// Tells whether there is nothing to drain. May have changed when it returns.
@@ -76,7 +88,9 @@ impl<M: Memory> Cursor<'_, M> {
         F: FnMut(Record<'_, M>) -> ControlFlow<()>,
     {
         for taken in 0..records_max {
-            let Some(record) = self.record()? else { return Ok(taken) };
+            let Some(record) = self.record()? else {
+                return Ok(taken);
+            };
             let end = record.end();
             if take(record).is_break() {
                 return Ok(taken);
@@ -95,9 +109,15 @@ impl<M: Memory> Cursor<'_, M> {
         // Relaxed: the Acquire load of `head` came first, see `Ring::head_by_consumer`.
         let header = Header::from_bits(self.ring.word(self.position).load(Ordering::Relaxed));
         if !(1..=available_words).contains(&header.record_words()) {
-            return Err(Corrupt { position: self.position });
+            return Err(Corrupt {
+                position: self.position,
+            });
         }
-        Ok(Some(Record { ring: self.ring, position: self.position, header }))
+        Ok(Some(Record {
+            ring: self.ring,
+            position: self.position,
+            header,
+        }))
     }
 }
 

@@ -53,14 +53,16 @@ impl Drops {
     /// Returns the drops of every cause.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.ring_full.wrapping_add(self.no_frame).wrapping_add(self.fault)
+        self.ring_full
+            .wrapping_add(self.no_frame)
+            .wrapping_add(self.fault)
     }
 }
 
 /// The live counters, in the producer's cache lines.
 ///
-/// Each is written by the producer alone, read by the producer and the consumer, counts up from 0 and would wrap at
-/// 2^64, which at a drop per nanosecond takes five centuries.
+/// Each is written by the producer alone, read by the producer and the consumer, counts up from 0 and would
+/// wrap at 2^64, which at a drop per nanosecond takes five centuries.
 pub(crate) struct DropCounters {
     ring_full: AtomicU64,
     no_frame: AtomicU64,
@@ -69,7 +71,11 @@ pub(crate) struct DropCounters {
 
 impl DropCounters {
     pub(crate) fn new() -> Self {
-        Self { ring_full: AtomicU64::new(0), no_frame: AtomicU64::new(0), fault: AtomicU64::new(0) }
+        Self {
+            ring_full: AtomicU64::new(0),
+            no_frame: AtomicU64::new(0),
+            fault: AtomicU64::new(0),
+        }
     }
 
     /// Counts one drop. Producer only: a load and a store, which two writers would tear apart.
@@ -81,7 +87,8 @@ impl DropCounters {
         };
         // Relaxed load: the only writer reads its own last store.
         let count = counter.load(Ordering::Relaxed);
-        // Relaxed store: the count guards no other data; the next Release store of `head` orders it for those who need it.
+        // Relaxed store: the count guards no other data; the next Release store of `head` orders it for those
+        // who need it.
         counter.store(count.wrapping_add(1), Ordering::Relaxed);
     }
 

@@ -1,7 +1,8 @@
 //! What the ring asks of its memory: words by index, and the first touch of a page.
 //!
-//! The indices are newtypes that only this crate makes, so holding one is a proof. An implementation that turns a
-//! [`WordIndex`] into an address by unchecked arithmetic can cite that proof instead of checking again in the NMI.
+//! The indices are newtypes that only this crate makes, so holding one is a proof. An implementation that
+//! turns a [`WordIndex`] into an address by unchecked arithmetic can cite that proof instead of checking
+//! again in the NMI.
 
 use core::error::Error;
 use core::fmt;
@@ -24,8 +25,8 @@ pub trait Memory {
 
     /// Makes `page` present and writable.
     ///
-    /// The ring asks once per page and in order, and asks again after an error. Pages are asked for anew if the ring
-    /// is split again, so touching a present page must succeed.
+    /// The ring asks once per page and in order, and asks again after an error. Pages are asked for anew if
+    /// the ring is split again, so touching a present page must succeed.
     ///
     /// # Context
     /// NMI; may fault.
@@ -94,10 +95,16 @@ impl Error for TouchError {}
 
 /// Reduces a free-running position to an index below the capacity.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "x86-64 only: usize has 64 bits, asserted below")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "x86-64 only: usize has 64 bits, asserted below"
+)]
 fn masked(position: u64, mask: u64) -> usize {
     (position & mask) as usize
 }
 
 const _: () = assert!(usize::BITS == u64::BITS);
-const _: () = assert!(PAGE_WORDS.is_power_of_two(), "a position splits into page and offset by its bits");
+const _: () = assert!(
+    PAGE_WORDS.is_power_of_two(),
+    "a position splits into page and offset by its bits"
+);

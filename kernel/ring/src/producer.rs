@@ -1,24 +1,32 @@
 //! The writing end: reserve, push, commit.
 //!
-//! The fast path is one comparison against `limit`, the stores of the words, and the store of `head`. All else (a look
-//! at the consumer's `tail`, the first touch of a page, the count of a drop) is in one cold function.
+//! The fast path is one comparison against `limit`, the stores of the words, and the store of `head`. All
+//! else (a look at the consumer's `tail`, the first touch of a page, the count of a drop) is in one cold
+//! function.
 
 use crate::drops::DropCause;
 use crate::memory::{Memory, PAGE_WORDS};
 use crate::record::{Header, MAX_PAYLOAD_WORDS};
-use crate::ring::{Ring, page_floor};
+use crate::ring::Ring;
 use crate::sync::Ordering;
+
+/// Rounds a position down to the start of its page.
+const PAGE_MASK: u64 = !(PAGE_WORDS as u64 - 1);
 
 /// The only writer of a ring.
 ///
 /// Its fields are its own: no other CPU reads them, and an NMI never re-enters the code that changes them.
 pub struct Producer<'a, M> {
     ring: &'a Ring<M>,
-    /// Position below which words are free and present, as far as known here. `limit - head` is 0 to the capacity.
+    /// Position after the last committed record: the private copy of the shared one.
+    head: u64,
+    /// Position below which words are free and present, as far as known here. `limit - head` is 0 to the
+    /// capacity.
     limit: u64,
     /// The consumer's `tail` when last looked at; the real one is the same or further.
     tail_seen: u64,
-    /// End of the touched pages: never below `head` while `pages_untouched` is not 0, and without meaning afterwards.
+    /// End of the touched pages: not below the start of the page of `head`. Without meaning once
+    /// `pages_untouched` is 0.
     touched: u64,
     /// Pages whose first touch is still to come; counts down to 0 in the first lap.
     pages_untouched: usize,
@@ -26,20 +34,21 @@ pub struct Producer<'a, M> {
 
 impl<'a, M: Memory> Producer<'a, M> {
     /// Takes up writing where `ring` stands. The empty `limit` sends the first record through the cold path.
-    pub(crate) fn new(ring: &'a Ring<M>) -> Self {
-        let head = ring.head_by_producer();
+    pub(crate) fn new(ring: &'a Ring<M>, head: u64, tail: u64) -> Self {
         Self {
             ring,
+            head,
             limit: head,
-            tail_seen: ring.tail_by_producer(),
-            touched: page_floor(head),
+            tail_seen: tail,
+            touched: head & PAGE_MASK,
             pages_untouched: ring.memory().pages(),
         }
     }
 
-    /// Makes room for a record of up to `payload_words_max` words behind its header.
+    /// Makes room for a record of a header and up to `payload_words_max` words.
     ///
-    /// More than [`MAX_PAYLOAD_WORDS`] counts as just that many. The room that a record does not use is not lost.
+    /// More than [`MAX_PAYLOAD_WORDS`] counts as just that many. The room that a record does not use is not
+    /// lost.
     ///
     /// # Context
     /// NMI or not, but never re-entered. May fault in [`Memory::touch`].
@@ -50,17 +59,25 @@ impl<'a, M: Memory> Producer<'a, M> {
     pub fn reserve(&mut self, payload_words_max: usize) -> Result<Grant<'_, M>, DropCause> {
         let payload_words_max = payload_words_max.min(MAX_PAYLOAD_WORDS) as u64;
         let record_words_max = payload_words_max.wrapping_add(1);
-        let head = self.ring.head_by_producer();
+        let head = self.head;
         if self.limit.wrapping_sub(head) < record_words_max {
             self.extend_limit(head, record_words_max)?;
         }
-        Ok(Grant { ring: self.ring, head, payload_words: 0, payload_words_max })
+        Ok(Grant {
+            ring: self.ring,
+            committed: &mut self.head,
+            head,
+            payload_words: 0,
+            payload_words_max,
+        })
     }
 
-    /// Moves `limit` to at least `words` behind `head`, or counts why not.
+    /// Moves `limit` to at least `words` past `head`, or counts why not.
     #[cold]
     fn extend_limit(&mut self, head: u64, words: u64) -> Result<(), DropCause> {
-        let room = self.free_words(head, words).and_then(|free| Ok(free.min(self.present_words(head, words)?)));
+        let room = self
+            .free_words(head, words)
+            .and_then(|free| Ok(free.min(self.present_words(head, words)?)));
         match room {
             Ok(room) => self.limit = head.wrapping_add(room),
             Err(cause) => self.ring.drops().count(cause),
@@ -68,25 +85,32 @@ impl<'a, M: Memory> Producer<'a, M> {
         room.map(|_| ())
     }
 
-    /// Returns how many words from `head` on are free, looking at the real `tail` only if the cached one is too near.
+    /// Returns how many words from `head` on are free, looking at the real `tail` only if the cached one is
+    /// too near.
     fn free_words(&mut self, head: u64, words: u64) -> Result<u64, DropCause> {
         let free = |tail: u64| self.ring.capacity_words().wrapping_sub(head.wrapping_sub(tail));
         if free(self.tail_seen) < words {
             self.tail_seen = self.ring.tail_by_producer();
         }
         let free = free(self.tail_seen);
-        if free < words { Err(DropCause::RingFull) } else { Ok(free) }
+        if free < words {
+            Err(DropCause::RingFull)
+        } else {
+            Ok(free)
+        }
     }
 
-    /// Returns how many words from `head` on are present, at least `words`, touching the next pages if need be.
+    /// Returns how many words from `head` on are present, at least `words`, touching the next pages if need
+    /// be.
     ///
-    /// At most two rounds: a record is shorter than a page, and `touched` is not below `head`. A page that was
-    /// touched counts even if the next one fails.
+    /// At most two rounds: `touched` is never below the page of `head`, and a record is shorter than a page.
+    /// A page that was touched counts even if the next one fails.
     fn present_words(&mut self, head: u64, words: u64) -> Result<u64, DropCause> {
+        let end = head.wrapping_add(words);
         while self.pages_untouched > 0 {
-            let present = self.touched.wrapping_sub(head);
-            if present >= words {
-                return Ok(present);
+            let missing_words = end.wrapping_sub(self.touched).cast_signed();
+            if missing_words <= 0 {
+                return Ok(self.touched.wrapping_sub(head));
             }
             self.ring.touch(self.touched)?;
             self.touched = self.touched.wrapping_add(PAGE_WORDS as u64);
@@ -100,6 +124,8 @@ impl<'a, M: Memory> Producer<'a, M> {
 #[must_use = "a grant that is not committed stores nothing"]
 pub struct Grant<'g, M> {
     ring: &'g Ring<M>,
+    /// The producer's `head`.
+    committed: &'g mut u64,
     /// Position of the header.
     head: u64,
     payload_words: u64,
@@ -118,18 +144,22 @@ impl<M: Memory> Grant<'_, M> {
         true
     }
 
-    /// Writes the header and hands the record to the consumer. Of `tag` the low [`TAG_BITS`](crate::TAG_BITS) are kept.
+    /// Writes the header and hands the record to the consumer. Of `tag` the low [`TAG_BITS`](crate::TAG_BITS)
+    /// are kept.
     #[inline]
     pub fn commit(self, tag: u64) {
         let record_words = self.payload_words.wrapping_add(1);
         self.store(0, Header::new(tag, record_words).bits());
-        self.ring.publish_head(self.head.wrapping_add(record_words));
+        *self.committed = self.head.wrapping_add(record_words);
+        self.ring.publish_head(*self.committed);
     }
 
-    /// Writes the word `offset` words behind the start of the record.
+    /// Writes the word `offset` words after the header.
     #[inline]
     fn store(&self, offset: u64, word: u64) {
-        // Relaxed: nobody reads behind `head`; `publish_head` orders all words of the record at once.
-        self.ring.word(self.head.wrapping_add(offset)).store(word, Ordering::Relaxed);
+        // Relaxed: nobody reads past `head`; `publish_head` orders all words of the record at once.
+        self.ring
+            .word(self.head.wrapping_add(offset))
+            .store(word, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,9 @@
 //! The part that both sides share: the two positions, the drop counters, the memory.
 //!
-//! Every access to a shared position goes through a function of this file, which gives the reason of its ordering.
+//! Every access to a shared position goes through a function of this file, which gives the reason of its
+//! ordering. A side never loads its own position back: it keeps a private copy and only stores the shared
+//! one. This saves no time, but loom forgets the other side's access to a word when the next one is a load by
+//! the word's own writer, and would then explore one interleaving only.
 
 use core::error::Error;
 use core::fmt;
@@ -22,12 +25,14 @@ pub struct Ring<M> {
 
 /// What the producer writes, on a pair of cache lines of its own.
 ///
-/// A pair, for the prefetcher of adjacent lines fetches 128 bytes at once and would share the other side's line.
+/// A pair, for the prefetcher of adjacent lines fetches 128 bytes at once and would share the other side's
+/// line.
 #[repr(align(128))]
 struct ProducerLines {
     /// Position after the last committed record, in words.
     ///
-    /// Written by the producer, read by both. `head - tail` is 0 to the capacity. Wraps at 2^64 and stays right.
+    /// Written by the producer, read by the consumer. `head - tail` is 0 to the capacity. Wraps at 2^64 and
+    /// stays right.
     head: AtomicU64,
     /// Written by the producer, read by both.
     drops: DropCounters,
@@ -38,11 +43,12 @@ struct ProducerLines {
 struct ConsumerLines {
     /// Position of the oldest record that was not given back, in words.
     ///
-    /// Written by the consumer, read by both. Never passes `head`. Wraps at 2^64 and stays right.
+    /// Written by the consumer, read by the producer. Never passes `head`. Wraps at 2^64 and stays right.
     tail: AtomicU64,
 }
 
-// Size and alignment together: nothing else fits on either pair of lines. Loom's atomics have a size of their own.
+// Size and alignment together: nothing else fits on either pair of lines. Loom's atomics have a size of their
+// own.
 #[cfg(not(loom))]
 const _: () = {
     assert!(align_of::<ProducerLines>() == 128 && size_of::<ProducerLines>() == 128);
@@ -58,14 +64,21 @@ impl<M: Memory> Ring<M> {
         Self::starting_at(memory, 0)
     }
 
-    /// Makes an empty ring whose positions start at `position`, rounded down to a page: lets tests wrap a `u64`.
+    /// Makes an empty ring whose positions start at `position`.
+    ///
+    /// A hook for tests: shortly before 2^64 the positions wrap; shortly before a page edge one record
+    /// touches two pages.
     #[doc(hidden)]
     pub fn starting_at(memory: M, position: u64) -> Result<Self, CapacityError> {
         let mask = capacity_words(memory.pages())?.wrapping_sub(1);
-        let start = page_floor(position);
         Ok(Self {
-            producer_lines: ProducerLines { head: AtomicU64::new(start), drops: DropCounters::new() },
-            consumer_lines: ConsumerLines { tail: AtomicU64::new(start) },
+            producer_lines: ProducerLines {
+                head: AtomicU64::new(position),
+                drops: DropCounters::new(),
+            },
+            consumer_lines: ConsumerLines {
+                tail: AtomicU64::new(position),
+            },
             mask,
             memory,
         })
@@ -73,10 +86,11 @@ impl<M: Memory> Ring<M> {
 
     /// Gives the only producer and the only consumer.
     ///
-    /// From a `&'static mut Ring` both live for ever, and nothing can split the ring again. After a shorter borrow a
-    /// new split goes on with the records and counts that are there, and touches every page anew.
+    /// From a `&'static mut Ring` both live for ever, and nothing can split the ring again. After a shorter
+    /// borrow a new split goes on with the records and counts that are there, and touches every page anew.
     pub fn split(&mut self) -> (Producer<'_, M>, Consumer<'_, M>) {
-        (Producer::new(self), Consumer::new(self))
+        let (head, tail) = self.positions();
+        (Producer::new(self, head, tail), Consumer::new(self, tail))
     }
 
     /// Returns the memory that the ring was made of.
@@ -104,11 +118,11 @@ impl<M: Memory> Ring<M> {
 }
 
 impl<M> Ring<M> {
-    /// Reads `head` on the producer's side.
-    #[inline]
-    pub(crate) fn head_by_producer(&self) -> u64 {
-        // Relaxed: the only writer reads its own last store.
-        self.producer_lines.head.load(Ordering::Relaxed)
+    /// Reads both positions for a new split, which borrows the whole ring.
+    pub(crate) fn positions(&mut self) -> (u64, u64) {
+        // Relaxed: nobody else holds the ring, so whatever handed it over has ordered everything before.
+        let head = self.producer_lines.head.load(Ordering::Relaxed);
+        (head, self.consumer_lines.tail.load(Ordering::Relaxed))
     }
 
     /// Hands every word below `head` to the consumer.
@@ -122,12 +136,6 @@ impl<M> Ring<M> {
     pub(crate) fn head_by_consumer(&self) -> u64 {
         // Acquire: pairs with `publish_head`; the Relaxed loads of the words can't be moved before it.
         self.producer_lines.head.load(Ordering::Acquire)
-    }
-
-    /// Reads `tail` on the consumer's side.
-    pub(crate) fn tail_by_consumer(&self) -> u64 {
-        // Relaxed: the only writer reads its own last store.
-        self.consumer_lines.tail.load(Ordering::Relaxed)
     }
 
     /// Gives every word below `tail` back to the producer.
@@ -148,17 +156,14 @@ impl<M> Ring<M> {
     }
 }
 
-/// Rounds `position` down to the start of its page.
-pub(crate) fn page_floor(position: u64) -> u64 {
-    position & !(PAGE_WORDS as u64 - 1)
-}
-
 /// Returns the capacity of a ring of `pages`, in words.
 fn capacity_words(pages: usize) -> Result<u64, CapacityError> {
     if !pages.is_power_of_two() {
         return Err(CapacityError::NotPowerOfTwo { pages });
     }
-    let words = pages.checked_mul(PAGE_WORDS).ok_or(CapacityError::TooLarge { pages })?;
+    let words = pages
+        .checked_mul(PAGE_WORDS)
+        .ok_or(CapacityError::TooLarge { pages })?;
     Ok(words as u64)
 }
 
@@ -181,7 +186,9 @@ impl fmt::Display for CapacityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPowerOfTwo { pages } => write!(f, "a ring needs a power of two of pages, not {pages}"),
-            Self::TooLarge { pages } => write!(f, "a ring of {pages} pages has more words than an index can tell"),
+            Self::TooLarge { pages } => {
+                write!(f, "a ring of {pages} pages has more words than an index can tell")
+            }
         }
     }
 }

@@ -3,11 +3,11 @@
 //! | backend | chosen by | models |
 //! |---|---|---|
 //! | core | default | nothing: the real thing |
-//! | loom | `--cfg loom` | a reader on another CPU: every interleaving, every value that the memory model allows |
-//! | preempt | feature `preempt` | an NMI on top of the reader: a whole producer run before any atomic operation |
+//! | loom | `--cfg loom` | a reader on another CPU: every interleaving, every value it may load |
+//! | preempt | feature `preempt` | an NMI on top of the reader: a producer run before any operation |
 //!
-//! Loom takes precedence. It can't stand in for *preempt*: its threads take turns, whereas an NMI runs to its end
-//! before the interrupted code goes on, and that code can't go on in between.
+//! Loom takes precedence. It can't stand in for *preempt*: its threads take turns, whereas an NMI runs to its
+//! end before the interrupted code goes on, and that code can't go on in between.
 
 pub use core::sync::atomic::Ordering;
 

@@ -1,8 +1,8 @@
 //! Atomics that can be interrupted: before each operation a registered closure runs to its end.
 //!
-//! Between two atomic operations the consumer touches nothing that the producer can see, so an NMI anywhere in between
-//! has the same effect as one right before the next operation: these are all the places there are. The closure's own
-//! operations are not interrupted, as an NMI handler is not by its own kind.
+//! Between two atomic operations the consumer touches nothing that the producer can see, so an NMI anywhere
+//! in between has the same effect as one right before the next operation: these are all the places there are.
+//! The closure's own operations are not interrupted, as an NMI handler is not by its own kind.
 
 extern crate std;
 

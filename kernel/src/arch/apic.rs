@@ -1,0 +1,181 @@
+//! The local APIC: its timer as a source of NMIs, and the self-NMI.
+//!
+//! The timer's delivery mode is set to NMI. Hardware reserves those bits in the timer's entry (x2APIC mode
+//! raises #GP, xAPIC mode may ignore them), QEMU's TCG honours them; so whether NMIs really come is found
+//! out by a self-test and never assumed.
+//!
+//! Source: SDM volume 3, "Advanced Programmable Interrupt Controller (APIC)".
+
+#![expect(unsafe_code, reason = "reads and writes APIC registers")]
+
+use core::ptr;
+
+use nmiprof_pmu::CountdownTimer;
+use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags, Msr};
+
+use super::cpu;
+use super::fallible::{self, AccessError};
+use super::layout::direct;
+
+/// Physical address of the xAPIC registers, where every CPU starts with them.
+pub const MMIO_ADDRESS: u64 = 0xfee0_0000;
+
+/// Register offsets of the xAPIC; the x2APIC's MSR is 0x800 + offset / 16.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Register {
+    Id = 0x20,
+    SpuriousVector = 0xf0,
+    CommandLow = 0x300,
+    CommandHigh = 0x310,
+    LvtTimer = 0x320,
+    LvtLint0 = 0x350,
+    LvtLint1 = 0x360,
+    InitialCount = 0x380,
+    CurrentCount = 0x390,
+    DivideConfiguration = 0x3e0,
+}
+
+const X2APIC_MSR_BASE: u32 = 0x800;
+const SOFTWARE_ENABLE: u32 = 1 << 8;
+const SPURIOUS_VECTOR: u32 = 0xff;
+const LVT_MASKED: u32 = 1 << 16;
+const DELIVERY_NMI: u32 = 0b100 << 8;
+const LEVEL_ASSERT: u32 = 1 << 14;
+const DIVIDE_BY_1: u32 = 0b1011;
+const XAPIC_ID_SHIFT: u32 = 24;
+
+/// The local APIC of the CPU that uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalApic {
+    /// Registers in memory.
+    XApic,
+    /// Registers as MSRs.
+    X2Apic,
+}
+
+impl LocalApic {
+    /// Enables the local APIC of this CPU with every local source masked; x2APIC mode where there is one.
+    pub fn enable() -> Self {
+        let (frame, flags) = ApicBase::read();
+        let mode = if cpu::has_x2apic() {
+            Self::X2Apic
+        } else {
+            Self::XApic
+        };
+        let mut flags = flags | ApicBaseFlags::LAPIC_ENABLE;
+        if mode == Self::X2Apic {
+            flags |= ApicBaseFlags::X2APIC_ENABLE;
+        }
+        // SAFETY: (1) the base is unchanged, and mapped uncached; (2) x2APIC mode only where CPUID has it.
+        unsafe { ApicBase::write(frame, flags) };
+        mode.write(Register::LvtTimer, LVT_MASKED);
+        mode.write(Register::LvtLint0, LVT_MASKED);
+        mode.write(Register::LvtLint1, LVT_MASKED);
+        mode.write(Register::DivideConfiguration, DIVIDE_BY_1);
+        mode.write(Register::SpuriousVector, SOFTWARE_ENABLE | SPURIOUS_VECTOR);
+        mode
+    }
+
+    /// Returns the ID of this APIC.
+    pub fn id(self) -> u32 {
+        let id = self.read(Register::Id);
+        if self == Self::XApic {
+            id >> XAPIC_ID_SHIFT
+        } else {
+            id
+        }
+    }
+
+    /// Sends an NMI to this CPU. While NMIs are masked it is latched, once.
+    ///
+    /// The own ID is the destination: some local APICs reject an NMI with the self shorthand.
+    ///
+    /// # Context
+    /// Any, the NMI included. An NMI that interrupts another sender between its two writes would
+    /// overwrite that one's destination: nothing outside the NMI sends while sampling is on.
+    #[inline]
+    pub fn send_self_nmi(self) {
+        let command = DELIVERY_NMI | LEVEL_ASSERT;
+        match self {
+            Self::XApic => {
+                self.write(Register::CommandHigh, self.id() << XAPIC_ID_SHIFT);
+                self.write(Register::CommandLow, command);
+            }
+            Self::X2Apic => {
+                let destination = u64::from(self.id()) << 32;
+                let mut msr = Msr::new(msr_of(Register::CommandLow));
+                // SAFETY: an NMI to this CPU is what its NMI entry is for.
+                unsafe { msr.write(destination | u64::from(command)) };
+            }
+        }
+    }
+
+    /// Sets the timer to one-shot NMIs, not counting yet.
+    ///
+    /// # Errors
+    /// [`AccessError`] where the CPU refuses that delivery mode.
+    pub fn route_timer_to_nmi(self) -> Result<(), AccessError> {
+        self.write(Register::InitialCount, 0);
+        match self {
+            Self::XApic => self.write(Register::LvtTimer, DELIVERY_NMI),
+            // SAFETY: the register exists in x2APIC mode; reserved bits raise #GP, which is an error here.
+            Self::X2Apic => unsafe {
+                fallible::write_msr(msr_of(Register::LvtTimer), u64::from(DELIVERY_NMI))?;
+            },
+        }
+        Ok(())
+    }
+
+    /// Masks the timer: it raises nothing any more, armed or not.
+    pub fn mask_timer(self) {
+        self.write(Register::LvtTimer, LVT_MASKED);
+    }
+
+    #[inline]
+    fn read(self, register: Register) -> u32 {
+        match self {
+            // SAFETY: the page is mapped uncached for the life of the kernel.
+            Self::XApic => unsafe { ptr::read_volatile(mmio(register)) },
+            #[expect(clippy::cast_possible_truncation, reason = "the registers have 32 bits")]
+            // SAFETY: the register exists in x2APIC mode.
+            Self::X2Apic => unsafe { Msr::new(msr_of(register)).read() as u32 },
+        }
+    }
+
+    #[inline]
+    fn write(self, register: Register, value: u32) {
+        match self {
+            // SAFETY: the page is mapped uncached for the life of the kernel, and no register of the
+            // local APIC reaches memory.
+            Self::XApic => unsafe { ptr::write_volatile(mmio(register), value) },
+            // SAFETY: as for the xAPIC.
+            Self::X2Apic => unsafe { Msr::new(msr_of(register)).write(u64::from(value)) },
+        }
+    }
+}
+
+impl CountdownTimer for LocalApic {
+    #[inline]
+    fn arm(&self, ticks: u32) {
+        self.write(Register::InitialCount, ticks);
+    }
+
+    #[inline]
+    fn disarm(&self) {
+        self.write(Register::InitialCount, 0);
+    }
+
+    #[inline]
+    fn remaining(&self) -> u32 {
+        self.read(Register::CurrentCount)
+    }
+}
+
+const fn msr_of(register: Register) -> u32 {
+    X2APIC_MSR_BASE + register as u32 / 16
+}
+
+const fn mmio(register: Register) -> *mut u32 {
+    direct(MMIO_ADDRESS + register as u64)
+}

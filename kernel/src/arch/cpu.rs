@@ -1,0 +1,97 @@
+//! What CPUID and a few registers tell about this CPU.
+
+#![expect(unsafe_code, reason = "reads the time-stamp counter and spins a counted loop")]
+
+use core::arch::x86_64::_rdtsc;
+use core::arch::{asm, global_asm};
+
+use raw_cpuid::{CpuId, CpuIdReaderNative, ProcessorBrandString};
+
+/// The CPU's brand string.
+pub struct BrandString(Option<ProcessorBrandString>);
+
+impl BrandString {
+    /// Reads it.
+    pub fn read() -> Self {
+        Self(cpuid().get_processor_brand_string())
+    }
+
+    /// Returns the text, or a stand-in where the CPU has none.
+    pub fn as_str(&self) -> &str {
+        self.0
+            .as_ref()
+            .map_or("unnamed x86-64", |brand| brand.as_str().trim())
+    }
+}
+
+/// Tells whether the CPU has an x2APIC.
+pub fn has_x2apic() -> bool {
+    cpuid()
+        .get_feature_info()
+        .is_some_and(|features| features.has_x2apic())
+}
+
+fn cpuid() -> CpuId<CpuIdReaderNative> {
+    CpuId::new()
+}
+
+/// Reads the time-stamp counter.
+#[inline]
+pub fn timestamp() -> u64 {
+    // SAFETY: RDTSC is allowed at CPL 0.
+    unsafe { _rdtsc() }
+}
+
+/// Instructions in the [`nop_sled`].
+pub const SLED_INSTRUCTIONS: u64 = 8192;
+
+global_asm!(
+    ".balign 4096",
+    ".global nop_sled_start",
+    "nop_sled_start:",
+    ".fill {SLED_INSTRUCTIONS}, 1, 0x90", // one-byte NOPs: address and instruction count advance together
+    ".global nop_sled_end",
+    "nop_sled_end:",
+    "ret",
+    SLED_INSTRUCTIONS = const SLED_INSTRUCTIONS,
+);
+
+unsafe extern "C" {
+    safe static nop_sled_end: u8;
+    fn nop_sled_start();
+}
+
+/// Runs a straight line of one-byte instructions, the last `instructions` of [`SLED_INSTRUCTIONS`].
+#[inline(never)]
+pub fn nop_sled(instructions: u64) {
+    let target = (&raw const nop_sled_end) as u64 - instructions.min(SLED_INSTRUCTIONS);
+    // SAFETY: the target is an instruction of the sled, which changes nothing and returns. A call may
+    // change the flags and no register; the stack is the caller's (no red zone in kernel code).
+    unsafe { asm!("call {}", in(reg) target) };
+}
+
+/// Returns how far into the whole sled an address is, if it is one of its instructions.
+pub fn sled_offset(address: u64) -> Option<u64> {
+    let start = nop_sled_start as *const () as u64;
+    let offset = address.checked_sub(start)?;
+    (offset < SLED_INSTRUCTIONS).then_some(offset)
+}
+
+/// Continues on another stack, for good.
+///
+/// # Safety
+/// `top` is the top of an unused stack. Nothing on the present one is needed any more.
+pub unsafe fn continue_on(top: u64, entry: extern "C" fn() -> !) -> ! {
+    // SAFETY: (1) (caller); (2) RBP = 0 ends the call chains of everything that runs there.
+    unsafe {
+        asm!(
+            "mov rsp, {top}",
+            "xor ebp, ebp",
+            "call {entry}",
+            "ud2",
+            top = in(reg) top,
+            entry = in(reg) entry,
+            options(noreturn),
+        );
+    }
+}

@@ -1,0 +1,75 @@
+// Entries of the CPU exceptions (all but vector 2), which share one path.
+//
+// Hazard: an exception can be raised inside the NMI handler, and its `iretq` then unmasks NMIs while that
+// handler still runs. That is the flaw which the NMI entries survive; nothing here depends on it.
+// An NMI can also arrive at any instruction below; it runs on its own stack and gives CR2 back.
+//
+// Stack picture (type `TrapFrame`), from the top:
+//   ss, rsp, rflags, cs, rip      pushed by the CPU
+//   error                         pushed by the CPU or as 0 by the stub
+//   vector                        pushed by the stub
+//   rax .. r11                    `CallerSaved`
+
+.macro exception_stub vector
+    .balign 16
+// # State: RSP = IretFrame.
+exception_stub_\vector:
+    push 0
+    push \vector
+    jmp exception_common
+.endm
+
+.macro exception_stub_with_error vector
+    .balign 16
+// # State: RSP = error code, above it IretFrame.
+exception_stub_\vector:
+    push \vector
+    jmp exception_common
+.endm
+
+.text
+.irp vector, 0, 1, 3, 4, 5, 6, 7, 9, 15, 16, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28, 31
+    exception_stub \vector
+.endr
+.irp vector, 8, 10, 11, 12, 13, 14, 17, 21, 29, 30
+    exception_stub_with_error \vector
+.endr
+// Vector 2 has an entry of its own, chosen at run time.
+.set exception_stub_2, 0
+
+.balign 16
+// # State: RSP = TrapFrame.vector; every register but RSP is the interrupted one; DF unknown.
+exception_common:
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    cld
+    mov rdi, rsp
+    call {handle_exception}
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+    lea rsp, [rsp + {VECTOR_AND_ERROR}]
+    // Unmasks NMIs, even if this exception was raised inside an NMI.
+    iretq
+
+.section .rodata.exception_stubs, "a", @progbits
+.balign 8
+.global exception_stubs
+exception_stubs:
+.irp vector, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+    .quad exception_stub_\vector
+.endr
+.text

@@ -1,0 +1,78 @@
+//! CPU exceptions: one path for all of them.
+//!
+//! A page fault is offered to [`memory::fault`](crate::memory::fault) first. A fault at an instruction
+//! that is listed as fallible then continues at its fixup with an error code in RAX. Whatever is left
+//! is fatal: it is reported with its registers and ends the machine.
+
+#![expect(unsafe_code, reason = "declares the stub table that the assembly defines")]
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use x86_64::VirtAddr;
+use x86_64::registers::control::Cr2;
+
+use super::fallible::{self, AccessError};
+use super::frame::{CallerSaved, IretFrame, WORD};
+use crate::memory::fault::{self, Resolution};
+use crate::report;
+
+const PAGE_FAULT: u64 = 14;
+
+global_asm!(
+    include_str!("exception.S"),
+    handle_exception = sym handle_exception,
+    VECTOR_AND_ERROR = const offset_of!(TrapFrame, interrupted) - offset_of!(TrapFrame, vector),
+);
+
+/// What the exception entry leaves on the stack, lowest address first.
+#[repr(C)]
+pub struct TrapFrame {
+    saved: CallerSaved,
+    vector: u64,
+    /// The error code, 0 for vectors without one.
+    pub error: u64,
+    /// The interrupted code.
+    pub interrupted: IretFrame,
+}
+
+const _: () = assert!(offset_of!(TrapFrame, error) == offset_of!(TrapFrame, vector) + WORD);
+const _: () = assert!(
+    size_of::<TrapFrame>().is_multiple_of(16),
+    "the handler is called with an aligned stack"
+);
+
+unsafe extern "C" {
+    safe static exception_stubs: [u64; 32];
+}
+
+/// Returns the entry of an exception vector below 32, other than 2.
+pub fn stub(vector: usize) -> VirtAddr {
+    VirtAddr::new(exception_stubs[vector])
+}
+
+/// Handles every exception but the NMI.
+///
+/// # Context
+/// Any, the NMI included; called by the stubs only.
+extern "C" fn handle_exception(frame: &mut TrapFrame) {
+    let error = match frame.vector {
+        PAGE_FAULT => {
+            // Nothing before this may fault. An NMI may come first, but gives CR2 back (case 19).
+            let address = Cr2::read_raw();
+            match fault::resolve(address, frame.error) {
+                Resolution::Mapped => return,
+                Resolution::NoFrame => AccessError::NoFrame,
+                Resolution::BadAddress => AccessError::Fault,
+            }
+        }
+        _ => AccessError::Fault,
+    };
+    match fallible::fixup(frame.interrupted.rip) {
+        Some(continuation) => {
+            frame.interrupted.rip = continuation;
+            frame.saved.rax = error.code();
+        }
+        None => report::exception(frame.vector, frame.error, Cr2::read_raw(), &frame.interrupted),
+    }
+}

@@ -1,0 +1,135 @@
+//! Accesses that return an error where the CPU raises an exception.
+//!
+//! Each is one instruction with an entry in the *exception table*: the address of the instruction and
+//! where to continue. The exception path looks the interrupted address up and, if it is listed, puts an
+//! [`AccessError`] code into RAX and continues there. The method is Linux's `__ex_table`.
+
+#![expect(unsafe_code, reason = "makes accesses that may fault")]
+
+use core::arch::asm;
+
+/// Why an access failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessError {
+    /// The page is mapped lazily and no frame is left for it.
+    NoFrame,
+    /// Anything else: no such mapping, no such register.
+    Fault,
+}
+
+impl AccessError {
+    const NO_FRAME_CODE: u64 = 1;
+    const FAULT_CODE: u64 = 2;
+
+    /// Returns the code that the exception path puts into RAX.
+    pub const fn code(self) -> u64 {
+        match self {
+            Self::NoFrame => Self::NO_FRAME_CODE,
+            Self::Fault => Self::FAULT_CODE,
+        }
+    }
+
+    const fn check(code: u64) -> Result<(), Self> {
+        match code {
+            0 => Ok(()),
+            Self::NO_FRAME_CODE => Err(Self::NoFrame),
+            _ => Err(Self::Fault),
+        }
+    }
+}
+
+/// One entry of the exception table.
+#[repr(C)]
+struct Entry {
+    instruction: u64,
+    continuation: u64,
+}
+
+unsafe extern "C" {
+    static __extable_start: Entry;
+    static __extable_end: Entry;
+}
+
+/// Finds where to continue after an exception at `rip`, if the instruction there is fallible.
+pub fn fixup(rip: u64) -> Option<u64> {
+    table()
+        .iter()
+        .find(|entry| entry.instruction == rip)
+        .map(|entry| entry.continuation)
+}
+
+fn table() -> &'static [Entry] {
+    let (start, end) = (&raw const __extable_start, &raw const __extable_end);
+    let len = (end.addr() - start.addr()) / size_of::<Entry>();
+    // SAFETY: the linker script puts nothing but entries between the two symbols, in read-only data.
+    unsafe { core::slice::from_raw_parts(start, len) }
+}
+
+/// Touches a word for writing, without changing it.
+///
+/// # Context
+/// Any, the NMI included: it may fault, and then returns by way of the exception path.
+///
+/// # Safety
+/// No other CPU writes the word: it is read and written back in one instruction that is not locked.
+///
+/// # Errors
+/// [`AccessError`] where the page is not mapped and can't be.
+#[inline]
+pub unsafe fn touch_word(address: u64) -> Result<(), AccessError> {
+    let code: u64;
+    // SAFETY: (1) (caller); (2) a fault at label 2 continues at label 3 with RAX set, by the table entry
+    // that stands beside it.
+    unsafe {
+        asm!(
+            "2: or qword ptr [{address}], 0",
+            "3:",
+            ".pushsection .extable, \"a\"",
+            ".quad 2b, 3b",
+            ".popsection",
+            address = in(reg) address,
+            inout("rax") 0_u64 => code,
+            options(nostack),
+        );
+    }
+    AccessError::check(code)
+}
+
+/// Writes a model-specific register that may not exist.
+///
+/// # Safety
+/// The value does nothing to memory safety, whatever the register turns out to be.
+///
+/// # Errors
+/// [`AccessError::Fault`] where the CPU raised #GP.
+pub unsafe fn write_msr(register: u32, value: u64) -> Result<(), AccessError> {
+    let [low, high] = halves(value);
+    let code: u64;
+    // SAFETY: (1) (caller); (2) a fault at label 2 continues at label 3 with RAX set. RAX holds the low
+    // half of the value, so label 3 is reached with RAX cleared when nothing faulted.
+    unsafe {
+        asm!(
+            "2: wrmsr",
+            "xor eax, eax",
+            "3:",
+            ".pushsection .extable, \"a\"",
+            ".quad 2b, 3b",
+            ".popsection",
+            in("ecx") register,
+            in("edx") high,
+            inout("rax") u64::from(low) => code,
+            options(nostack),
+        );
+    }
+    AccessError::check(code)
+}
+
+const fn halves(value: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+}
+
+const _: () = assert!(
+    size_of::<Entry>() == 2 * size_of::<u64>(),
+    "the assembly writes two words"
+);

@@ -1,0 +1,76 @@
+//! The interrupt descriptor table.
+//!
+//! Vectors 0 to 31 are the CPU's. Vector 2 is set by [`install_nmi`], because its entry is chosen at run
+//! time. No other vector is used: every interrupt source but the NMI is masked.
+
+#![expect(unsafe_code, reason = "installs entry points")]
+
+use spin::{Mutex, Once};
+use x86_64::VirtAddr;
+use x86_64::structures::idt::InterruptDescriptorTable;
+
+use super::exception::stub;
+use super::gdt::Ist;
+
+static IDT: Once<Mutex<InterruptDescriptorTable>> = Once::new();
+
+/// Fills the table, but for vector 2, and loads it into this CPU.
+pub fn load() {
+    let table = IDT.call_once(|| Mutex::new(exceptions()));
+    // SAFETY: (1) the table is static; (2) the CPU reads it without the lock, and after this only
+    // `install_nmi` writes to it, one entry, while no NMI can arrive.
+    unsafe { (*table.lock()).load_unsafe() };
+}
+
+/// Sets the entry of vector 2, on its own stack.
+///
+/// # Safety
+/// `entry` is an NMI entry for the stack that [`Ist::Nmi`] names, and no NMI can arrive yet.
+pub unsafe fn install_nmi(entry: VirtAddr) {
+    let table = IDT.call_once(|| Mutex::new(exceptions()));
+    let mut table = table.lock();
+    // SAFETY: (caller).
+    let options = unsafe { table.non_maskable_interrupt.set_handler_addr(entry) };
+    // SAFETY: (caller) the entry expects this stack.
+    unsafe { options.set_stack_index(Ist::Nmi as u16) };
+}
+
+/// Sets table fields to their exception stubs, on interrupt stacks where one is named.
+macro_rules! set_stubs {
+    ($idt:ident: $($field:ident = $vector:literal $(on $ist:ident)?),+ $(,)?) => {
+        $(
+            // SAFETY: the stub is that of this vector, with or without an error code as the CPU has it.
+            let _options = unsafe { $idt.$field.set_handler_addr(stub($vector)) };
+            $(
+                // SAFETY: every CPU loads a task state that has this stack before it loads the table.
+                unsafe { _options.set_stack_index(Ist::$ist as u16) };
+            )?
+        )+
+    };
+}
+
+fn exceptions() -> InterruptDescriptorTable {
+    let mut idt = InterruptDescriptorTable::new();
+    set_stubs!(idt:
+        divide_error = 0,
+        debug = 1 on Debug,
+        breakpoint = 3,
+        overflow = 4,
+        bound_range_exceeded = 5,
+        invalid_opcode = 6,
+        device_not_available = 7,
+        double_fault = 8 on DoubleFault,
+        invalid_tss = 10,
+        segment_not_present = 11,
+        stack_segment_fault = 12,
+        general_protection_fault = 13,
+        page_fault = 14,
+        x87_floating_point = 16,
+        alignment_check = 17,
+        machine_check = 18 on MachineCheck,
+        simd_floating_point = 19,
+        virtualization = 20,
+        cp_protection_exception = 21,
+    );
+    idt
+}

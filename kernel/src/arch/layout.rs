@@ -1,0 +1,30 @@
+//! The kernel half of every address space.
+//!
+//! | from | slot | what |
+//! |---|---|---|
+//! | `ffff_8000_0000_0000` | 256 | [`DIRECT_MAP`]: all RAM and the local APIC, at physical address + offset |
+//! | `ffff_9000_0000_0000` | 288 | [`STACKS`]: stacks, each above an unmapped guard page |
+//! | `ffff_a000_0000_0000` | 320 | [`HEAP`] |
+//! | `ffff_c000_0000_0000` | 384 | [`VMALLOC`]: lazily mapped areas |
+//! | `ffff_ffff_8000_0000` | 511 | [`KERNEL_BASE`]: the image |
+
+/// Start of the direct map: physical address 0.
+pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
+/// Start of the stack area.
+pub const STACKS: u64 = 0xffff_9000_0000_0000;
+/// Start of the heap.
+pub const HEAP: u64 = 0xffff_a000_0000_0000;
+/// Start of the lazily mapped area.
+pub const VMALLOC: u64 = 0xffff_c000_0000_0000;
+/// Bytes of the lazily mapped area: one top-level slot.
+pub const VMALLOC_LEN_BYTES: u64 = 1 << 39;
+/// Virtual minus physical address of the kernel image.
+pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+
+/// Bytes in a page.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// Returns where the direct map shows a physical address.
+pub const fn direct<T>(physical: u64) -> *mut T {
+    (DIRECT_MAP + physical) as *mut T
+}

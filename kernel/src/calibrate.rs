@@ -1,0 +1,133 @@
+//! The self-test of the overflow source: does it count, does it interrupt, and what does it count?
+//!
+//! It samples a straight line of one-byte instructions through the real path: timer, NMI entry, handler,
+//! ring. The distances between the sampled addresses then *are* instruction counts. Where they are all
+//! the same, the timer counts instructions, and the difference to the period is the cost of resuming
+//! after an NMI, which the PMU takes into account from then on. A second pass checks the result.
+
+use nmiprof_pmu::{Pmu, VirtualPmu};
+use nmiprof_ring::Producer;
+use nmiprof_wire::ClockKind;
+
+use crate::arch::cpu::{self, SLED_INSTRUCTIONS, nop_sled, sled_offset};
+use crate::arch::fallible::AccessError;
+use crate::arch::percpu::PerCpu;
+use crate::drain::Drain;
+use crate::memory::vmalloc::LazyArea;
+use crate::sampler::Sampler;
+
+/// Shortest test period: longer than any plausible resume cost.
+const PERIOD: u64 = 509;
+/// The first samples touch ring pages and may be followed by provoked NMIs: they are left out.
+const WARM_UP_SAMPLES: usize = 3;
+/// Most samples of one pass.
+const SAMPLES_MAX: usize = 32;
+
+/// What the self-test found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calibration {
+    /// What one tick of the time-stamp counter, and of the timer, is.
+    pub clock: ClockKind,
+    /// Ticks from arming the counter to the first interrupted instruction.
+    pub resume_ticks: u32,
+}
+
+/// Why there is nothing to sample with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalibrationError {
+    /// The APIC refuses a timer that raises NMIs.
+    Refused(AccessError),
+    /// The timer was programmed and no NMI came.
+    Silent,
+}
+
+/// Tests the source; gives the ring's producer back with the result.
+///
+/// # Errors
+/// [`CalibrationError`] where there is nothing to sample with.
+pub fn run(
+    cpu: &PerCpu,
+    ring: Producer<'static, LazyArea>,
+    drain: &mut Drain,
+) -> Result<(Calibration, Producer<'static, LazyArea>), CalibrationError> {
+    let (first, ring) = pass(cpu, 0, ring, drain)?;
+    let interval = first.interval();
+    let resume_ticks = interval.and_then(|interval| u32::try_from(PERIOD.checked_sub(interval)?).ok());
+    let (second, ring) = pass(cpu, resume_ticks.unwrap_or_default(), ring, drain)?;
+    if first.samples == 0 {
+        return Err(CalibrationError::Silent);
+    }
+    let exact = second.interval() == Some(PERIOD) && timestamps_count_instructions();
+    Ok(match resume_ticks.filter(|_| exact) {
+        Some(resume_ticks) => (
+            Calibration {
+                clock: ClockKind::Instructions,
+                resume_ticks,
+            },
+            ring,
+        ),
+        None => (
+            Calibration {
+                clock: ClockKind::Time,
+                resume_ticks: 0,
+            },
+            ring,
+        ),
+    })
+}
+
+/// Offsets of the samples of one pass, in order.
+struct Pass {
+    offsets: [u64; SAMPLES_MAX],
+    samples: usize,
+}
+
+impl Pass {
+    /// Returns the distance between samples, if it is the same between all of them.
+    fn interval(&self) -> Option<u64> {
+        let offsets = self.offsets.get(WARM_UP_SAMPLES..self.samples)?;
+        let mut distances = offsets.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+        let first = distances.next()?;
+        distances.all(|distance| distance == first).then_some(first)
+    }
+}
+
+fn pass(
+    cpu: &PerCpu,
+    resume_ticks: u32,
+    ring: Producer<'static, LazyArea>,
+    drain: &mut Drain,
+) -> Result<(Pass, Producer<'static, LazyArea>), CalibrationError> {
+    let mut pmu = VirtualPmu::new(cpu.apic, resume_ticks);
+    pmu.set_period(PERIOD);
+    cpu.nmi
+        .start(cpu.apic, Sampler::new(pmu, ring, false))
+        .map_err(CalibrationError::Refused)?;
+    nop_sled(SLED_INSTRUCTIONS);
+    let sampler = cpu.nmi.stop(cpu.apic).ok_or(CalibrationError::Silent)?;
+    Ok((sampled_offsets(drain), sampler.into_ring()))
+}
+
+fn sampled_offsets(drain: &mut Drain) -> Pass {
+    let mut pass = Pass {
+        offsets: [0; SAMPLES_MAX],
+        samples: 0,
+    };
+    drain.discard(|sample| {
+        if let (Some(offset), Some(slot)) = (sled_offset(sample.ip), pass.offsets.get_mut(pass.samples)) {
+            *slot = offset;
+            pass.samples += 1;
+        }
+    });
+    pass
+}
+
+/// Compares the time-stamp counter over a long and a short run of the sled: the difference must be exact.
+fn timestamps_count_instructions() -> bool {
+    let [long, short] = [SLED_INSTRUCTIONS, SLED_INSTRUCTIONS / 2].map(|instructions| {
+        let start = cpu::timestamp();
+        nop_sled(instructions);
+        cpu::timestamp().wrapping_sub(start)
+    });
+    long.checked_sub(short) == Some(SLED_INSTRUCTIONS / 2)
+}

@@ -1,0 +1,113 @@
+//! Interned call chains.
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+use nmiprof_ring::Record;
+use nmiprof_wire::{Frame, StacksEncoder, stacks};
+
+use crate::callchain::DEPTH_MAX;
+use crate::memory::vmalloc::LazyArea;
+use crate::sampler::{FIXED_WORDS, Tag};
+use crate::stream;
+
+/// Interned call chains of one epoch: an open-addressed hash table of tree nodes.
+pub(super) struct Chains {
+    cpu: u16,
+    slots: Box<[Slot]>,
+    used: usize,
+    encoder: StacksEncoder,
+}
+
+/// A node of the tree; `node` 0 is an empty slot (0 is a root, which is never stored).
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    ip: u64,
+    parent: u32,
+    node: u32,
+}
+
+impl Chains {
+    const SLOTS: usize = 1 << 13;
+    /// One chain more always fits below this; and probing stays short.
+    const USED_MAX: usize = Self::SLOTS * 3 / 4 - DEPTH_MAX;
+
+    pub(super) fn new(cpu: u16) -> Self {
+        let slots = vec![Slot::default(); Self::SLOTS].into_boxed_slice();
+        Self {
+            cpu,
+            slots,
+            used: 0,
+            encoder: StacksEncoder::new(),
+        }
+    }
+
+    pub(super) const fn epoch(&self) -> u32 {
+        self.encoder.epoch()
+    }
+
+    pub(super) const fn is_nearly_full(&self) -> bool {
+        self.used > Self::USED_MAX
+    }
+
+    /// Returns the node of a record's innermost caller.
+    pub(super) fn intern(&mut self, record: &Record<'_, LazyArea>) -> u32 {
+        let truncated = Tag::from_bits(record.tag()).truncated;
+        let root = if truncated {
+            stacks::ROOT_TRUNCATED
+        } else {
+            stacks::ROOT_COMPLETE
+        };
+        let callers = (FIXED_WORDS..record.len())
+            .rev()
+            .filter_map(|index| record.word(index));
+        callers.fold(root, |parent, ip| self.node(parent, ip))
+    }
+
+    fn node(&mut self, parent: u32, ip: u64) -> u32 {
+        let mut index = Self::hash(parent, ip);
+        // Ends: the table is never full.
+        loop {
+            let slot = self.slots[index];
+            if slot.node == 0 {
+                break;
+            }
+            if slot.ip == ip && slot.parent == parent {
+                return slot.node;
+            }
+            index = (index + 1) % Self::SLOTS;
+        }
+        let node = self.define(parent, ip);
+        self.slots[index] = Slot { ip, parent, node };
+        self.used += 1;
+        node
+    }
+
+    fn define(&mut self, parent: u32, ip: u64) -> u32 {
+        if self.encoder.is_full() {
+            self.send();
+        }
+        self.encoder
+            .push(parent, ip)
+            .expect("an encoder that is not full takes a node of this epoch")
+    }
+
+    pub(super) fn send(&mut self) {
+        if !self.encoder.is_empty() {
+            stream::send(&Frame::Stacks(self.encoder.stacks(self.cpu)));
+            self.encoder.clear();
+        }
+    }
+
+    pub(super) fn next_epoch(&mut self) {
+        self.slots.fill(Slot::default());
+        self.used = 0;
+        self.encoder.next_epoch();
+    }
+
+    /// Multiplicative hashing by 2^64 over the golden ratio (Knuth).
+    fn hash(parent: u32, ip: u64) -> usize {
+        let mixed = (ip ^ u64::from(parent).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        usize::try_from(mixed >> (u64::BITS - Self::SLOTS.ilog2())).unwrap_or_default()
+    }
+}

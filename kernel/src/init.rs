@@ -1,0 +1,99 @@
+//! Bring-up: memory, then the CPU, then what the command line asks for.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use nmiprof_wire::{FaultReturn, NmiEntry, Options, RingMode};
+
+use crate::arch::apic::LocalApic;
+use crate::arch::boot::BootInfo;
+use crate::arch::gdt::{Ist, Segments};
+use crate::arch::idt;
+use crate::arch::paging::MapError;
+use crate::arch::percpu::PerCpu;
+use crate::memory::reserve::FrameReserve;
+use crate::memory::stack::{self, StackRange};
+use crate::memory::{frames, heap, space};
+use crate::nmi::entry::NmiStack;
+use crate::nmi::{self, entry};
+use crate::workloads::{self, Task};
+use crate::{info, report};
+
+/// Pages of each interrupt stack: a fatal report formats its text there.
+const IST_PAGES: u64 = 6;
+
+/// Takes over memory.
+///
+/// # Errors
+/// [`MapError`] where there is too little.
+pub fn memory(boot: &BootInfo) -> Result<(), MapError> {
+    frames::init(boot.memory(), space::image());
+    space::build(boot.memory())?;
+    heap::init()?;
+    let usable_bytes: u64 = boot.memory().iter().map(|range| range.end - range.start).sum();
+    info!(
+        "memory: {} MiB usable in {} runs",
+        usable_bytes >> 20,
+        boot.memory().len()
+    );
+    Ok(())
+}
+
+/// Selects and makes the workloads.
+pub fn workloads(options: &Options<'_>) -> Vec<Task> {
+    workloads::select(options.workloads).unwrap_or_else(|name| {
+        let known: Vec<_> = workloads::ALL.iter().map(|entry| entry.0).collect();
+        report::configuration(format_args!(
+            "unknown workload `{name}`; known: {}",
+            known.join(", ")
+        ))
+    })
+}
+
+/// Sets this CPU up: segments, interrupt stacks, exceptions, APIC, and the NMI entry that was asked for.
+///
+/// # Panics
+/// If memory does not suffice for the stacks.
+pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
+    refuse_unsound(options);
+    let nmi_stack = NmiStack::new(interrupt_stack());
+    let segments = Segments::new(&[
+        (Ist::Nmi, nmi_stack.top()),
+        (Ist::DoubleFault, interrupt_stack().top_address()),
+        (Ist::MachineCheck, interrupt_stack().top_address()),
+        (Ist::Debug, interrupt_stack().top_address()),
+    ]);
+    Box::leak(Box::new(segments)).load();
+    let reserve = FrameReserve::new(options.reserve_frames);
+    let apic = LocalApic::enable();
+    let cpu = PerCpu::install(
+        0,
+        apic,
+        stack::thread_stack(),
+        nmi::PerCpu::new(nmi_stack),
+        reserve,
+    );
+    entry::install(options.nmi_entry);
+    idt::load();
+    info!(
+        "cpu 0: APIC {} ({apic:?}), NMI entry {}",
+        apic.id(),
+        options.nmi_entry
+    );
+    cpu
+}
+
+/// Refuses what is known to break an invariant, unless the command line insists.
+fn refuse_unsound(options: &Options<'_>) {
+    let faults_unmask = options.ring == RingMode::Lazy && options.fault_return == FaultReturn::Iret;
+    if options.nmi_entry == NmiEntry::Naive && faults_unmask && !options.unsafe_nmi {
+        report::configuration(format_args!(
+            "nmi=naive is unsound with ring=lazy and fault_return=iret: a page fault inside the NMI unmasks NMIs, \
+             and the next one destroys the handler's stack; choose nmi=rostedt, or insist with unsafe_nmi=on"
+        ));
+    }
+}
+
+fn interrupt_stack() -> StackRange {
+    StackRange::allocate(IST_PAGES).expect("memory suffices for the interrupt stacks")
+}

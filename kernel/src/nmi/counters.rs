@@ -1,0 +1,86 @@
+//! Counters that the NMI writes and thread context reads.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use nmiprof_wire::NmiCounters;
+
+/// A count with one writer: the NMI of one CPU. Wraps after 2^64.
+#[derive(Debug)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Adds one.
+    ///
+    /// # Context
+    /// The NMI that owns the counter. Not a locked operation: there is one writer.
+    #[inline]
+    pub fn increment(&self) {
+        // Relaxed: a count orders nothing.
+        self.0
+            .store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Reads the count.
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Starts again from 0.
+    ///
+    /// # Context
+    /// Thread, while no NMI can arrive.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// What the dispatcher counts. The meanings are those of [`NmiCounters`].
+#[derive(Debug)]
+pub struct Counters {
+    /// Runs of the handler.
+    pub runs: Counter,
+    /// Runs that handled something.
+    pub handled: Counter,
+    /// Empty runs that an earlier one explains.
+    pub swallowed: Counter,
+    /// Empty runs that nothing explains.
+    pub unknown: Counter,
+    /// Runs at the same RIP as the one before.
+    pub back_to_back: Counter,
+    /// Page faults inside NMIs.
+    pub page_faults: Counter,
+    /// Overflows that the PMU driver saw.
+    pub overflows: Counter,
+}
+
+impl Counters {
+    /// Creates counters at 0.
+    pub const fn new() -> Self {
+        Self {
+            runs: Counter::new(),
+            handled: Counter::new(),
+            swallowed: Counter::new(),
+            unknown: Counter::new(),
+            back_to_back: Counter::new(),
+            page_faults: Counter::new(),
+            overflows: Counter::new(),
+        }
+    }
+
+    /// Reads the dispatcher's part of the counters; what the entries count stays 0.
+    pub fn read(&self) -> NmiCounters {
+        NmiCounters {
+            runs: self.runs.read(),
+            handled: self.handled.read(),
+            swallowed: self.swallowed.read(),
+            unknown: self.unknown.read(),
+            back_to_back: self.back_to_back.read(),
+            page_faults: self.page_faults.read(),
+            ..NmiCounters::default()
+        }
+    }
+}

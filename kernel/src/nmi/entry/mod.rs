@@ -1,0 +1,114 @@
+//! NMI entries: the assembly at vector 2.
+//!
+//! Each strategy is one assembly file and one module that has its stack picture as a type. All of them
+//! save the same [`Context`], call [`run`](super::run) with the frame of the outermost interrupted code,
+//! and count arrivals in an [`EntryCounters`] that sits at the very top of the NMI stack: there it is
+//! found from RSP alone, whatever the GS base is.
+//!
+//! The named invariants that every strategy upholds:
+//! - **NMI-once**: the handler is never re-entered on a CPU;
+//! - **NMI-latch**: one or more NMIs that arrive while it runs cause exactly one more run;
+//! - **NMI-transparent**: the interrupted code gets back every register, flag, CR2, DR7 and its stack;
+//! - **NMI-live**: after the outermost return NMIs are unmasked, and nested arrivals can't grow the stack
+//!   without bound.
+
+#![expect(
+    unsafe_code,
+    reason = "names symbols of the assembly and reads counters on the NMI stack"
+)]
+
+mod naive;
+mod rostedt;
+
+use core::ptr;
+
+use nmiprof_wire::NmiEntry;
+use x86_64::VirtAddr;
+
+use crate::arch::frame::{CallerSaved, WORD};
+use crate::arch::idt;
+use crate::memory::stack::StackRange;
+
+/// Direction flag.
+const RFLAGS_DF: u32 = 1 << 10;
+/// The flag that is always set; with everything else clear.
+const RFLAGS_RESERVED: u32 = 1 << 1;
+/// The eight enable bits of the debug control register.
+const DR7_ENABLED: u8 = 0xff;
+
+/// What every entry saves before it calls Rust, lowest address first.
+#[repr(C)]
+struct Context {
+    dr7: u64,
+    cr2: u64,
+    registers: CallerSaved,
+}
+
+const _: () = assert!(
+    size_of::<Context>() == 11 * WORD,
+    "two control registers below the pushed ones"
+);
+
+/// Counters that the entries keep, at the top of the NMI stack.
+///
+/// Written by the NMI entries of the stack's own CPU, read by anyone; each wraps after 2^64 NMIs.
+#[repr(C, align(16))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EntryCounters {
+    /// Arrivals at vector 2.
+    pub entries: u64,
+    /// Arrivals that found an NMI in progress.
+    pub nested: u64,
+    /// Runs that nested arrivals caused.
+    pub rerun: u64,
+    reserved: u64,
+}
+
+/// The NMI stack of one CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct NmiStack(StackRange);
+
+impl NmiStack {
+    /// Takes a stack, which must be all zeros, for NMIs.
+    pub const fn new(stack: StackRange) -> Self {
+        Self(stack)
+    }
+
+    /// Returns where the CPU starts to push.
+    pub const fn top(&self) -> VirtAddr {
+        VirtAddr::new(self.counters())
+    }
+
+    /// Reads the counters.
+    ///
+    /// # Context
+    /// Any. An NMI in between can change one counter and not yet another; the caller compares `entries`.
+    pub fn read_counters(&self) -> EntryCounters {
+        let counters = self.counters() as *const EntryCounters;
+        // SAFETY: (1) the words lie inside the mapped stack, above where the CPU pushes; (2) each is
+        // written by single instructions of this CPU's entries; volatile, so that each read is one too.
+        unsafe { ptr::read_volatile(counters) }
+    }
+
+    const fn counters(&self) -> u64 {
+        self.0.top - size_of::<EntryCounters>() as u64
+    }
+}
+
+unsafe extern "C" {
+    safe static nmi_rostedt_entry: u8;
+    safe static nmi_naive_entry: u8;
+}
+
+/// Installs a strategy at vector 2.
+///
+/// # Context
+/// Thread, while nothing that raises an NMI is armed.
+pub fn install(entry: NmiEntry) {
+    let symbol = match entry {
+        NmiEntry::Rostedt => &raw const nmi_rostedt_entry,
+        NmiEntry::Naive => &raw const nmi_naive_entry,
+    };
+    // SAFETY: (1) the symbol is an NMI entry; (2) (caller) no NMI can arrive yet.
+    unsafe { idt::install_nmi(VirtAddr::from_ptr(symbol)) };
+}

@@ -1,0 +1,95 @@
+//! `rostedt`: the entry that Linux has had since 3.3.
+//!
+//! **Idea.** The stack itself remembers that an NMI is in progress, and the frame that the exit uses is a
+//! copy. A nested NMI only redirects that copy, so that the outer NMI, when it returns, runs once more
+//! with the frame that it saved at first. The assembly file has the picture, the steps and the windows.
+//!
+//! **Differences from Linux.** The gap before the final `iretq` is recognized by the exact stack pointer
+//! that the exit has there, not by any address on the NMI stack; the frame to return from lies below the
+//! saved one, so both copies are plain pushes.
+//!
+//! **Cost** over [`naive`](super::naive): the classification, two copies of the frame, and the state.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use super::{Context, EntryCounters, RFLAGS_DF, RFLAGS_RESERVED};
+use crate::arch::frame::{IretFrame, WORD};
+use crate::arch::gdt::{KERNEL_CODE, KERNEL_DATA};
+use crate::nmi::run;
+
+/// The top of the NMI stack while this entry is in use, lowest address first.
+#[repr(C)]
+struct Picture {
+    context: Context,
+    returning: IretFrame,
+    saved: IretFrame,
+    executing: u64,
+    scratch: u64,
+    hardware: IretFrame,
+    counters: EntryCounters,
+}
+
+const CONTEXT: usize = offset_of!(Picture, context);
+const RETURNING: usize = offset_of!(Picture, returning);
+const SAVED: usize = offset_of!(Picture, saved);
+const EXECUTING: usize = offset_of!(Picture, executing);
+const SCRATCH: usize = offset_of!(Picture, scratch);
+const HARDWARE: usize = offset_of!(Picture, hardware);
+const COUNTERS: usize = offset_of!(Picture, counters);
+
+const _: () = assert!(
+    HARDWARE - SCRATCH == WORD,
+    "the entry pushes the scratch word below the CPU's frame"
+);
+const _: () = assert!(SCRATCH - EXECUTING == WORD && EXECUTING - SAVED == size_of::<IretFrame>());
+const _: () = assert!(
+    SAVED - RETURNING == size_of::<IretFrame>(),
+    "the copies are made by pushes"
+);
+const _: () = assert!(
+    RETURNING - CONTEXT == size_of::<Context>(),
+    "the context is pushed below `returning`"
+);
+const _: () = assert!(
+    COUNTERS.is_multiple_of(16),
+    "the CPU aligns the stack before it pushes"
+);
+const _: () = assert!(
+    (COUNTERS - CONTEXT).is_multiple_of(16),
+    "Rust is called with an aligned stack"
+);
+
+global_asm!(
+    include_str!("rostedt.S"),
+    HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,
+    SCRATCH_TO_NESTED = const COUNTERS + offset_of!(EntryCounters, nested) - SCRATCH,
+    SAVED_TO_RERUN = const COUNTERS + offset_of!(EntryCounters, rerun) - SAVED,
+    SCRATCH_TO_RIP = const HARDWARE + offset_of!(IretFrame, rip) - SCRATCH,
+    SCRATCH_TO_RFLAGS = const HARDWARE + offset_of!(IretFrame, rflags) - SCRATCH,
+    SCRATCH_TO_RSP = const HARDWARE + offset_of!(IretFrame, rsp) - SCRATCH,
+    SCRATCH_TO_EXECUTING = const neg(SCRATCH - EXECUTING),
+    SAVED_TO_EXECUTING = const EXECUTING - SAVED,
+    RETURNING_TO_EXECUTING = const EXECUTING - RETURNING,
+    RETURNING_TO_SCRATCH = const SCRATCH - RETURNING,
+    SAVED_TO_SCRATCH = const SCRATCH - SAVED,
+    CONTEXT_TO_SAVED = const SAVED - CONTEXT,
+    // A push moves RSP down as fast as the source moves up, so the same offset serves all five words.
+    PUSH_HARDWARE_TO_SAVED = const HARDWARE + offset_of!(IretFrame, ss) - EXECUTING,
+    PUSH_SAVED_TO_RETURNING = const offset_of!(IretFrame, ss),
+    SCRATCH_TO_RETURNING_RIP = const neg(SCRATCH - RETURNING - offset_of!(IretFrame, rip)),
+    SCRATCH_TO_RETURNING_CS = const neg(SCRATCH - RETURNING - offset_of!(IretFrame, cs)),
+    SCRATCH_TO_RETURNING_RFLAGS = const neg(SCRATCH - RETURNING - offset_of!(IretFrame, rflags)),
+    SCRATCH_TO_RETURNING_RSP = const neg(SCRATCH - RETURNING - offset_of!(IretFrame, rsp)),
+    SCRATCH_TO_RETURNING_SS = const neg(SCRATCH - RETURNING - offset_of!(IretFrame, ss)),
+    RFLAGS_DF = const RFLAGS_DF,
+    RFLAGS_RESERVED = const RFLAGS_RESERVED,
+    DR7_ENABLED = const super::DR7_ENABLED,
+    KERNEL_CODE = const KERNEL_CODE,
+    KERNEL_DATA = const KERNEL_DATA,
+    run = sym run,
+);
+
+const fn neg(distance: usize) -> isize {
+    -distance.cast_signed()
+}

@@ -1,0 +1,192 @@
+//! Non-maskable interrupts: from the entry at vector 2 to the sample.
+//!
+//! [`entry`] is the assembly that survives nesting; it calls [`run`], which asks the [`dispatch`]er's
+//! handlers what happened. Everything below runs with **no lock, no allocation, no panic, no formatting,
+//! no float and no unbounded loop**. It may fault in one place only: the ring's first touch of a page.
+
+#![expect(
+    unsafe_code,
+    reason = "hands the NMI its own state, by the invariant NMI-once"
+)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+
+mod control;
+pub mod counters;
+pub mod dispatch;
+pub mod entry;
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use nmiprof_wire::NmiCounters;
+
+use crate::arch::apic::LocalApic;
+use crate::arch::frame::IretFrame;
+use crate::arch::percpu;
+use crate::memory::stack::StackRange;
+use crate::report;
+use crate::sampler::Sampler;
+use counters::Counters;
+use dispatch::BackToBack;
+use entry::NmiStack;
+
+/// What the NMI path of one CPU owns and counts.
+pub struct PerCpu {
+    stack: NmiStack,
+    /// Marker of NMI-once: the handler is running. Written by the NMI; read by its page faults.
+    running: AtomicBool,
+    /// Counts, written by the NMI, read by the thread.
+    pub counters: Counters,
+    /// Self-NMIs sent and not claimed. Written by whoever sends on this CPU, thread or NMI, and cleared by
+    /// the handler.
+    self_nmis: AtomicU32,
+    /// Send a self-NMI at each first touch of a ring page. Written by the thread, read by the NMI.
+    nest_on_first_touch: AtomicBool,
+    /// What only the handler touches.
+    handler: UnsafeCell<Handler>,
+}
+
+/// State of the handler.
+pub struct Handler {
+    back_to_back: BackToBack,
+    sampler: Option<Sampler>,
+}
+
+/// What one run of the handler is about.
+pub struct Run<'a> {
+    /// State of this CPU's NMI path.
+    pub nmi: &'a PerCpu,
+    /// The outermost interrupted code.
+    pub interrupted: &'a IretFrame,
+    /// Its RBP.
+    pub frame_pointer: u64,
+    /// The stack that it should be on.
+    pub thread_stack: &'a StackRange,
+}
+
+impl PerCpu {
+    /// Creates the state for a CPU that takes its NMIs on `stack`.
+    pub fn new(stack: NmiStack) -> Self {
+        Self {
+            stack,
+            running: AtomicBool::new(false),
+            counters: Counters::new(),
+            self_nmis: AtomicU32::new(0),
+            nest_on_first_touch: AtomicBool::new(false),
+            handler: UnsafeCell::new(Handler {
+                back_to_back: BackToBack::new(),
+                sampler: None,
+            }),
+        }
+    }
+
+    /// Returns where the handler has its sampler.
+    ///
+    /// To read or write it, no NMI may be able to arrive on this CPU.
+    fn sampler_slot(&self) -> *mut Option<Sampler> {
+        // SAFETY: only computes an address inside the cell.
+        unsafe { &raw mut (*self.handler.get()).sampler }
+    }
+
+    /// Starts or stops to provoke nested NMIs.
+    pub fn set_nest_on_first_touch(&self, on: bool) {
+        self.nest_on_first_touch.store(on, Ordering::Relaxed);
+    }
+
+    /// Returns the state if this CPU is handling an NMI: an exception asks.
+    pub fn in_progress(&self) -> Option<&Self> {
+        self.running.load(Ordering::Relaxed).then_some(self)
+    }
+
+    /// Counts a page fault inside the NMI.
+    pub fn count_page_fault(&self) {
+        self.counters.page_faults.increment();
+    }
+
+    /// Reacts to the first touch of a lazily mapped page, inside the NMI.
+    pub fn first_touch(&self, apic: LocalApic) {
+        if self.nest_on_first_touch.load(Ordering::Relaxed) {
+            self.send_self_nmi(apic);
+        }
+    }
+
+    /// Sends an NMI to this CPU that the handler will recognize.
+    fn send_self_nmi(&self, apic: LocalApic) {
+        self.self_nmis.fetch_add(1, Ordering::Relaxed);
+        apic.send_self_nmi();
+    }
+
+    /// Claims the self-NMIs sent so far; they merge into one event.
+    fn claim_self_nmis(&self) -> u32 {
+        // Two steps suffice: nothing of this CPU that sends can come in between, for there is no fault.
+        let sent = self.self_nmis.load(Ordering::Relaxed);
+        if sent > 0 {
+            self.self_nmis.store(0, Ordering::Relaxed);
+        }
+        sent.min(1)
+    }
+
+    /// Reads all counters at one moment between NMIs.
+    ///
+    /// # Context
+    /// Thread, on this CPU. An NMI during the reads is noticed by the number of entries; the counters are
+    /// then read again, as long as it takes a few times.
+    pub fn snapshot(&self) -> NmiCounters {
+        const TRIES: usize = 16;
+        let mut counts = self.read_counters();
+        for _ in 0..TRIES {
+            let again = self.read_counters();
+            if again == counts {
+                break;
+            }
+            counts = again;
+        }
+        counts
+    }
+
+    fn read_counters(&self) -> NmiCounters {
+        let entries = self.stack.read_counters();
+        NmiCounters {
+            entries: entries.entries,
+            nested: entries.nested,
+            rerun: entries.rerun,
+            ..self.counters.read()
+        }
+    }
+}
+
+// SAFETY: (1) all fields but `handler` are atomics or never written; (2) `handler` is touched by `run`,
+// which is never re-entered on its CPU (invariant NMI-once), and by `control` while no NMI can arrive.
+unsafe impl Sync for PerCpu {}
+
+/// Handles one NMI, or the run that nested ones asked for.
+///
+/// # Context
+/// NMI; called by the entries only.
+pub(crate) extern "C" fn run(interrupted: &IretFrame, frame_pointer: u64) {
+    let cpu = percpu::current();
+    let nmi = &cpu.nmi;
+    // Relaxed: only this CPU's NMI writes the marker, and program order is enough for itself.
+    if nmi.running.load(Ordering::Relaxed) {
+        report::broken_invariant(
+            "NMI-once: the handler was entered while it was running",
+            interrupted,
+        );
+    }
+    nmi.running.store(true, Ordering::Relaxed);
+    // SAFETY: NMI-once (checked above), so this is the only reference to the handler's state.
+    let handler = unsafe { &mut *nmi.handler.get() };
+    let run = Run {
+        nmi,
+        interrupted,
+        frame_pointer,
+        thread_stack: &cpu.thread_stack,
+    };
+    dispatch::dispatch(handler, &run);
+    nmi.running.store(false, Ordering::Relaxed);
+}

@@ -1,0 +1,112 @@
+//! Last words: a panic, an exception, a broken invariant or a wrong command line, as a frame.
+//!
+//! Any of them can come at any moment, also inside an NMI and while another frame is half sent. So this
+//! takes no lock, allocates nothing, opens the line anew, ends the half-sent frame with a zero, and leaves
+//! the machine.
+
+use core::fmt;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use nmiprof_wire::{ExitCode, Fatal, FatalCause, Frame, LINE_BYTES_MAX, encode};
+use x86_64::instructions::interrupts;
+
+use crate::arch::cpu;
+use crate::arch::exit::exit;
+use crate::arch::frame::IretFrame;
+use crate::arch::serial::Port;
+use crate::text::FixedText;
+
+/// Reports a CPU exception that nothing handles.
+pub fn exception(vector: u64, error: u64, fault_address: u64, interrupted: &IretFrame) -> ! {
+    let IretFrame {
+        rip, rsp, rflags, cs, ..
+    } = interrupted;
+    let text = format_args!(
+        "exception {vector} ({}), error code {error:#x}, CR2 {fault_address:#x}, RIP {rip:#x}, CS {cs:#x}, \
+         RFLAGS {rflags:#x}, RSP {rsp:#x}",
+        exception_name(vector),
+    );
+    fatal(FatalCause::Exception, text, "", 0)
+}
+
+/// Reports that a named invariant does not hold.
+pub fn broken_invariant(invariant: &str, interrupted: &IretFrame) -> ! {
+    let IretFrame { rip, rsp, .. } = interrupted;
+    fatal(
+        FatalCause::Invariant,
+        format_args!("{invariant}; interrupted RIP {rip:#x}, RSP {rsp:#x}"),
+        "",
+        0,
+    )
+}
+
+/// Reports a command line that can't be honoured.
+pub fn configuration(text: fmt::Arguments<'_>) -> ! {
+    fatal(FatalCause::Configuration, text, "", 0)
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let (file, line) = info
+        .location()
+        .map_or(("", 0), |location| (location.file(), location.line()));
+    fatal(FatalCause::Panic, format_args!("{}", info.message()), file, line)
+}
+
+fn fatal(cause: FatalCause, text: fmt::Arguments<'_>, file: &str, line: u32) -> ! {
+    /// Set once a report is under way. A second one is about the first, and can't be sent.
+    static REPORTING: AtomicBool = AtomicBool::new(false);
+
+    interrupts::disable();
+    if !REPORTING.swap(true, Ordering::Relaxed) {
+        let message = FixedText::<512>::format(text);
+        let fatal = Fatal {
+            cause,
+            cpu: 0,
+            time: cpu::timestamp(),
+            message: message.as_str(),
+            file,
+            line,
+        };
+        send(&Frame::Fatal(fatal));
+    }
+    exit(exit_code(cause))
+}
+
+fn send(frame: &Frame<'_>) {
+    let mut line = [0; LINE_BYTES_MAX];
+    if let (Some(mut port), Ok(bytes)) = (Port::open(), encode(frame, &mut line)) {
+        port.send(&[0]);
+        port.send(bytes);
+        port.flush();
+    }
+}
+
+const fn exit_code(cause: FatalCause) -> ExitCode {
+    match cause {
+        FatalCause::Panic => ExitCode::Panic,
+        FatalCause::Invariant => ExitCode::Invariant,
+        FatalCause::Configuration => ExitCode::Configuration,
+        FatalCause::Exception => ExitCode::Exception,
+    }
+}
+
+/// Names of the exceptions that have one (SDM volume 3, "Exception and Interrupt Reference").
+const fn exception_name(vector: u64) -> &'static str {
+    match vector {
+        0 => "#DE divide error",
+        1 => "#DB debug",
+        3 => "#BP breakpoint",
+        6 => "#UD invalid opcode",
+        7 => "#NM no floating-point unit",
+        8 => "#DF double fault",
+        11 => "#NP segment not present",
+        12 => "#SS stack fault",
+        13 => "#GP general protection",
+        14 => "#PF page fault",
+        17 => "#AC alignment check",
+        18 => "#MC machine check",
+        _ => "reserved or rare",
+    }
+}

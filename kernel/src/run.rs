@@ -1,0 +1,44 @@
+//! The kernel's life, from the boot code's call to the end.
+
+use nmiprof_wire::{ExitCode, Options};
+use spin::Once;
+
+use crate::arch::boot::BootInfo;
+use crate::memory::stack;
+use crate::session::Session;
+use crate::{arch, info, init, report, selftest, stream};
+
+static BOOT: Once<BootInfo> = Once::new();
+
+/// Continues from the boot code: memory first, then everything else on a guarded stack.
+pub fn kernel_main(boot: BootInfo) -> ! {
+    let boot = BOOT.call_once(|| boot);
+    stream::open();
+    info!(
+        "nmiprof kernel {}, command line: {}",
+        arch::build_id::build_id(),
+        boot.command_line()
+    );
+    let Err(error) = init::memory(boot).and_then(|()| stack::continue_on_thread_stack(profile));
+    report::configuration(format_args!(
+        "not enough memory to start ({error:?}): give the machine more"
+    ));
+}
+
+/// Profiles the workloads as the command line asks, and leaves.
+extern "C" fn profile() -> ! {
+    let command_line = BOOT.get().map_or("", BootInfo::command_line);
+    let options =
+        Options::parse(command_line).unwrap_or_else(|error| report::configuration(format_args!("{error}")));
+    let mut workloads = init::workloads(&options);
+    let cpu = init::cpu(&options);
+    let mut session = Session::new(options, cpu);
+    selftest::trigger(options.selftest);
+
+    session.measure_steps(&mut workloads);
+    session.start();
+    session.work(&mut workloads);
+    session.stop();
+    session.finish(&workloads);
+    arch::exit::exit(ExitCode::Success)
+}

@@ -1,0 +1,104 @@
+//! The sampler: from an overflow to a record in the ring.
+//!
+//! A record's payload is `[time, ip, return addresses...]`; its tag is a [`Tag`]. Nothing is encoded in
+//! the NMI: the drain does that.
+
+use nmiprof_pmu::{Overflow, Pmu, VirtualPmu};
+use nmiprof_ring::Producer;
+
+use crate::arch::apic::LocalApic;
+use crate::arch::cpu;
+use crate::callchain::{self, DEPTH_MAX, End};
+use crate::memory::vmalloc::LazyArea;
+use crate::nmi::Run;
+
+/// Words of a payload before its return addresses.
+pub const FIXED_WORDS: usize = 2;
+
+/// What the NMI of one CPU samples with.
+pub struct Sampler {
+    /// The source of overflows.
+    pub pmu: VirtualPmu<LocalApic>,
+    ring: Producer<'static, LazyArea>,
+    chains: bool,
+}
+
+/// The part of a record that is no word of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tag {
+    /// The call chain was cut.
+    pub truncated: bool,
+}
+
+impl Tag {
+    const TRUNCATED: u64 = 1 << 0;
+
+    const fn to_bits(self) -> u64 {
+        if self.truncated { Self::TRUNCATED } else { 0 }
+    }
+
+    /// Reads a record's tag.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self {
+            truncated: bits & Self::TRUNCATED != 0,
+        }
+    }
+}
+
+impl Sampler {
+    /// Creates a sampler that writes to `ring`.
+    pub const fn new(pmu: VirtualPmu<LocalApic>, ring: Producer<'static, LazyArea>, chains: bool) -> Self {
+        Self { pmu, ring, chains }
+    }
+
+    /// Gives the ring back.
+    pub fn into_ring(self) -> Producer<'static, LazyArea> {
+        self.ring
+    }
+
+    /// Takes a sample if this NMI is an overflow, and returns how many events it handled.
+    ///
+    /// # Context
+    /// NMI; may fault, at the first touch of a ring page.
+    #[inline]
+    pub fn handle(&mut self, run: &Run<'_>) -> u32 {
+        match self.pmu.poll() {
+            Overflow::NotMine => 0,
+            Overflow::Partial => 1,
+            Overflow::Complete => {
+                // Counted before the ring is tried, and independently of what becomes of the sample.
+                run.nmi.counters.overflows.increment();
+                self.store(run);
+                1
+            }
+        }
+    }
+
+    /// Stores a sample; the ring counts it if it can't be.
+    #[inline]
+    fn store(&mut self, run: &Run<'_>) {
+        #[cfg(feature = "selftest")]
+        if crate::selftest::mutant_skips_this_write() {
+            return;
+        }
+        let depth_max = if self.chains { DEPTH_MAX } else { 0 };
+        let Ok(mut record) = self.ring.reserve(FIXED_WORDS + depth_max) else {
+            return;
+        };
+        record.push(cpu::timestamp());
+        record.push(run.interrupted.rip);
+        let mut tag = Tag::default();
+        if self.chains {
+            let end = callchain::walk(
+                run.thread_stack,
+                run.interrupted.rsp,
+                run.frame_pointer,
+                |address| {
+                    record.push(address);
+                },
+            );
+            tag.truncated = end == End::Truncated;
+        }
+        record.commit(tag.to_bits());
+    }
+}

@@ -1,0 +1,68 @@
+//! What the self-test image does on request.
+
+#![expect(unsafe_code, reason = "breaks the machine on purpose")]
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use x86_64::VirtAddr;
+use x86_64::instructions::tables::lidt;
+use x86_64::instructions::{hlt, interrupts};
+use x86_64::structures::DescriptorTablePointer;
+
+use crate::report;
+
+/// The mutant loses every sample whose turn it is, without a trace.
+const SKIP_EVERY: u32 = 100;
+
+/// Samples until the next one is lost; 0 while the kernel is not mutated. Written by the trigger, and then
+/// by the NMI.
+static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
+
+const KNOWN: &str = "panic, hang, triple-fault, exception, skip-ring-write";
+
+/// Does what the command line asks for.
+///
+/// # Panics
+/// On request.
+pub fn trigger(name: &str) {
+    match name {
+        "" => {}
+        "panic" => panic!("a panic on request"),
+        "hang" => hang(),
+        "triple-fault" => triple_fault(),
+        "exception" => interrupts::software_interrupt::<6>(),
+        "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
+        _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
+    }
+}
+
+/// Tells the mutated sampler to forget the sample at hand.
+///
+/// # Context
+/// NMI.
+pub fn mutant_skips_this_write() -> bool {
+    let left = SKIP_COUNTDOWN.load(Ordering::Relaxed);
+    if left == 0 {
+        return false;
+    }
+    SKIP_COUNTDOWN.store(if left == 1 { SKIP_EVERY } else { left - 1 }, Ordering::Relaxed);
+    left == 1
+}
+
+fn hang() -> ! {
+    interrupts::disable();
+    loop {
+        hlt();
+    }
+}
+
+/// Takes the interrupt table away: the next exception can't be delivered, nor can the #DF that follows.
+fn triple_fault() {
+    let empty = DescriptorTablePointer {
+        limit: 0,
+        base: VirtAddr::zero(),
+    };
+    // SAFETY: nothing runs after this that could notice.
+    unsafe { lidt(&empty) };
+    interrupts::int3();
+}

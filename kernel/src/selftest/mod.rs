@@ -1,0 +1,18 @@
+//! Triggers and mutants: what the self-test image does on request and the main image never does.
+//!
+//! A mutant is the kernel broken in one known way, to show that the checks notice.
+
+#[cfg(feature = "selftest")]
+mod image;
+#[cfg(feature = "selftest")]
+pub use image::{mutant_skips_this_write, trigger};
+
+/// Refuses to be anything but the kernel.
+#[cfg(not(feature = "selftest"))]
+pub fn trigger(name: &str) {
+    if !name.is_empty() {
+        crate::report::configuration(format_args!(
+            "selftest={name}: only the self-test image does that"
+        ));
+    }
+}

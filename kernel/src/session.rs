@@ -1,0 +1,213 @@
+//! One run: sample the workloads for as long as was asked, and tell the host about it.
+
+use alloc::boxed::Box;
+
+use nmiprof_pmu::{Pmu, VirtualPmu};
+use nmiprof_ring::{Producer, Ring};
+use nmiprof_wire::{
+    ClockKind, EventInfo, Frame, Hello, Line, Options, PmuInfo, PmuKind, SCHEMA_HASH, Sampling, Stress,
+    WIRE_VERSION,
+};
+
+use crate::arch::apic::LocalApic;
+use crate::arch::build_id::build_id;
+use crate::arch::clock::{self, Frequencies};
+use crate::arch::cpu::{self, BrandString};
+use crate::arch::percpu::PerCpu;
+use crate::calibrate::{self, Calibration};
+use crate::drain::Drain;
+use crate::memory::vmalloc::LazyArea;
+use crate::sampler::Sampler;
+use crate::workloads::Task;
+use crate::{info, report, stream};
+
+type VirtualLapicPmu = VirtualPmu<LocalApic>;
+
+/// Everything that one run needs.
+pub struct Session {
+    options: Options<'static>,
+    cpu: &'static PerCpu,
+    cpu_name: BrandString,
+    frequencies: Frequencies,
+    calibration: Calibration,
+    /// The ring's producer, while the NMI does not have it.
+    ring: Option<Producer<'static, LazyArea>>,
+    drain: Drain,
+    /// When to repeat the description of the run.
+    next_hello: u64,
+}
+
+impl Session {
+    /// Makes the ring, measures the clocks, tests the overflow source, and introduces itself.
+    pub fn new(options: Options<'static>, cpu: &'static PerCpu) -> Self {
+        let (producer, consumer) = make_ring(&options);
+        let mut drain = Drain::new(cpu, consumer, options.chains);
+        let frequencies = clock::measure(cpu.apic);
+        cpu.nmi.set_nest_on_first_touch(options.stress == Stress::Nest);
+        let (calibration, producer) = calibrate::run(cpu, producer, &mut drain).unwrap_or_else(|error| {
+            report::configuration(format_args!(
+                "no overflow source: the APIC timer raises no NMI here ({error:?}); run under QEMU's TCG"
+            ))
+        });
+        info!(
+            "clock: {} MHz, {}; an NMI resumes in {} ticks",
+            frequencies.tsc_hz / 1_000_000,
+            clock_text(calibration.clock),
+            calibration.resume_ticks,
+        );
+        let cpu_name = BrandString::read();
+        let ring = Some(producer);
+        let mut session = Self {
+            options,
+            cpu,
+            cpu_name,
+            frequencies,
+            calibration,
+            ring,
+            drain,
+            next_hello: 0,
+        };
+        session.introduce();
+        session
+    }
+
+    /// Measures one step of each task with sampling off.
+    pub fn measure_steps(&self, tasks: &mut [Task]) {
+        for task in tasks {
+            task.measure_step(self.calibration.clock);
+        }
+    }
+
+    /// Starts to sample.
+    ///
+    /// # Panics
+    /// If sampling is on already.
+    pub fn start(&mut self) {
+        let period = match self.options.sampling {
+            Sampling::Period(events) => events,
+            Sampling::Frequency(hz) => (self.frequencies.apic_timer_hz / hz).max(1),
+        };
+        let mut pmu = VirtualLapicPmu::new(self.cpu.apic, self.calibration.resume_ticks);
+        pmu.set_period(period);
+        let ring = self.ring.take().expect("sampling is off");
+        self.cpu.nmi.counters.overflows.reset();
+        let started = self
+            .cpu
+            .nmi
+            .start(self.cpu.apic, Sampler::new(pmu, ring, self.options.chains));
+        started.expect("the self-test has started the same timer");
+        info!("sampling: one {} sample every {period} events", self.event_name());
+    }
+
+    /// Works on the tasks in turn until the time is over, and drains meanwhile.
+    pub fn work(&mut self, tasks: &mut [Task]) {
+        let end = cpu::timestamp().saturating_add(self.duration_ticks());
+        for turn in (0..tasks.len()).cycle() {
+            if cpu::timestamp() >= end {
+                break;
+            }
+            tasks[turn].step();
+            self.tend();
+        }
+    }
+
+    /// Stops to sample.
+    pub fn stop(&mut self) {
+        self.ring = self.cpu.nmi.stop(self.cpu.apic).map(Sampler::into_ring);
+    }
+
+    /// Sends what is left, the tasks' results, and the final counters.
+    pub fn finish(&mut self, tasks: &[Task]) {
+        self.drain.flush();
+        for task in tasks {
+            stream::send(&Frame::Workload(task.result()));
+        }
+        stream::send(&Frame::End(self.drain.totals()));
+        stream::flush();
+    }
+
+    /// Does between two steps what the NMI can't: refill, drain, and introduce itself again.
+    fn tend(&mut self) {
+        self.cpu.reserve.refill();
+        self.drain.poll();
+        if cpu::timestamp() >= self.next_hello {
+            self.drain.next_epoch();
+            self.introduce();
+            stream::send(&Frame::Sync(self.drain.totals()));
+        }
+    }
+
+    fn introduce(&mut self) {
+        let now = cpu::timestamp();
+        stream::send(&Frame::Hello(self.hello(now)));
+        self.next_hello = now.saturating_add(self.frequencies.tsc_hz);
+    }
+
+    fn hello(&self, time: u64) -> Hello<'_> {
+        let event = EventInfo {
+            name: self.event_name(),
+            sampling: self.options.sampling,
+        };
+        let exact = self.calibration.clock == ClockKind::Instructions;
+        Hello {
+            wire_version: WIRE_VERSION,
+            schema: SCHEMA_HASH,
+            build_id: build_id(),
+            time,
+            clock_hz: self.frequencies.tsc_hz,
+            clock: self.calibration.clock,
+            cpus: 1,
+            cpu_name: self.cpu_name.as_str(),
+            pmu: PmuInfo {
+                kind: if VirtualLapicPmu::IS_VIRTUAL {
+                    PmuKind::Virtual
+                } else {
+                    PmuKind::Hardware
+                },
+                name: VirtualLapicPmu::NAME,
+            },
+            events: core::iter::once(event).collect(),
+            deterministic: exact && self.options.line == Line::File,
+            options: self.options,
+        }
+    }
+
+    /// Names the event after what the timer was seen to count.
+    const fn event_name(&self) -> &'static str {
+        match self.calibration.clock {
+            ClockKind::Instructions => "instructions",
+            ClockKind::Time => "virtual-clock",
+        }
+    }
+
+    fn duration_ticks(&self) -> u64 {
+        let ticks =
+            u128::from(self.options.duration_ns) * u128::from(self.frequencies.tsc_hz) / 1_000_000_000;
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+}
+
+fn make_ring(
+    options: &Options<'_>,
+) -> (
+    Producer<'static, LazyArea>,
+    nmiprof_ring::Consumer<'static, LazyArea>,
+) {
+    let area = LazyArea::new(options.ring_bytes).unwrap_or_else(|error| {
+        report::configuration(format_args!(
+            "ring_bytes={}: {error:?}; choose a smaller ring",
+            options.ring_bytes
+        ))
+    });
+    let ring = Ring::new(area).unwrap_or_else(|error| {
+        report::configuration(format_args!("ring_bytes={}: {error}", options.ring_bytes))
+    });
+    Box::leak(Box::new(ring)).split()
+}
+
+const fn clock_text(clock: ClockKind) -> &'static str {
+    match clock {
+        ClockKind::Instructions => "one tick is one instruction",
+        ClockKind::Time => "ticks are time, not instructions",
+    }
+}
