@@ -11,6 +11,7 @@ use crate::arch::gdt::{Ist, Segments};
 use crate::arch::idt;
 use crate::arch::paging::MapError;
 use crate::arch::percpu::PerCpu;
+use crate::arch::pic;
 use crate::memory::reserve::FrameReserve;
 use crate::memory::stack::{self, StackRange};
 use crate::memory::{frames, heap, space};
@@ -75,6 +76,7 @@ pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
     );
     entry::install(options.nmi_entry);
     idt::load();
+    pic::silence_and_enable_interrupts();
     info!(
         "cpu 0: APIC {} ({apic:?}), NMI entry {}",
         apic.id(),

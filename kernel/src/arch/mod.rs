@@ -16,4 +16,5 @@ pub mod idt;
 pub mod layout;
 pub mod paging;
 pub mod percpu;
+pub mod pic;
 pub mod serial;

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "breaks the machine on purpose")]
 
+use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use x86_64::VirtAddr;
@@ -9,6 +10,7 @@ use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::structures::DescriptorTablePointer;
 
+use crate::arch::layout;
 use crate::report;
 
 /// The mutant loses every sample whose turn it is, without a trace.
@@ -30,7 +32,7 @@ pub fn trigger(name: &str) {
         "panic" => panic!("a panic on request"),
         "hang" => hang(),
         "triple-fault" => triple_fault(),
-        "exception" => interrupts::software_interrupt::<6>(),
+        "exception" => read_unmapped(),
         "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
@@ -54,6 +56,13 @@ fn hang() -> ! {
     loop {
         hlt();
     }
+}
+
+/// Reads from an address that nothing maps: a page fault that nobody resolves.
+fn read_unmapped() {
+    let address = layout::HEAP - layout::PAGE_BYTES;
+    // SAFETY: the read faults, and the fault is fatal.
+    unsafe { ptr::read_volatile(address as *const u64) };
 }
 
 /// Takes the interrupt table away: the next exception can't be delivered, nor can the #DF that follows.

@@ -23,7 +23,7 @@ use crate::Sampling;
 /// | `freq=N` | samples/s | instead of `period` |
 /// | `chains=on\|off` | | record call chains |
 /// | `ring=lazy` | | how ring pages are mapped |
-/// | `ring_bytes=N` | bytes | address space of each CPU's ring |
+/// | `ring_bytes=N` | bytes | address space of each CPU's ring: a power of two, at least 4096 |
 /// | `reserve_frames=N` | frames | size of each CPU's NMI-safe reserve |
 /// | `nmi=rostedt\|naive` | | NMI entry |
 /// | `fault_return=iret` | | how faults inside an NMI return |
@@ -81,6 +81,9 @@ impl Default for Options<'_> {
     }
 }
 
+/// The smallest ring: one page.
+pub const RING_BYTES_MIN: u64 = 4096;
+
 impl<'a> Options<'a> {
     const KEYS: &'static str = "workload, duration_ns, period, freq, chains, ring, ring_bytes, \
         reserve_frames, nmi, fault_return, stress, line, unsafe_nmi, selftest";
@@ -113,8 +116,8 @@ impl<'a> Options<'a> {
             "freq" => self.sampling = Sampling::Frequency(number(value, 1)?),
             "chains" => self.chains = switch(value)?,
             "ring" => self.ring = value.parse()?,
-            "ring_bytes" => self.ring_bytes = number(value, 4096)?,
-            "reserve_frames" => self.reserve_frames = number(value, 0)?,
+            "ring_bytes" => self.ring_bytes = ring_len(value)?,
+            "reserve_frames" => self.reserve_frames = number(value, 1)?,
             "nmi" => self.nmi_entry = value.parse()?,
             "fault_return" => self.fault_return = value.parse()?,
             "stress" => self.stress = value.parse()?,
@@ -166,6 +169,12 @@ fn number<N: FromStr + PartialOrd>(value: &str, min: N) -> Result<N, &'static st
         .ok()
         .filter(|n| *n >= min)
         .ok_or("a decimal number within the option's range")
+}
+
+/// Parses the size of a ring: positions are masked, so it is a power of two of whole pages.
+fn ring_len(value: &str) -> Result<u64, &'static str> {
+    let bytes: u64 = number(value, RING_BYTES_MIN)?;
+    if bytes.is_power_of_two() { Ok(bytes) } else { Err("a power of two, at least 4096") }
 }
 
 fn switch(value: &str) -> Result<bool, &'static str> {

@@ -61,14 +61,14 @@ fn options() -> impl Strategy<Value = Options<'static>> {
     );
     (sampling, names, choices, rest).prop_map(|(sampling, workloads, choices, rest)| {
         let (nmi_entry, fault_return, ring, stress, line) = choices;
-        let (duration_ns, chains, ring_bytes, reserve_frames, unsafe_nmi) = rest;
+        let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi) = rest;
         Options {
             workloads,
             duration_ns,
             sampling,
             chains,
             ring,
-            ring_bytes,
+            ring_bytes: 1 << ring_log2,
             reserve_frames,
             nmi_entry,
             fault_return,
@@ -192,6 +192,7 @@ fn an_unknown_word_names_itself_and_what_is_expected() {
         error.to_string(),
         "unknown kernel option `nmi=latched`; expected: rostedt, naive"
     );
+    assert!(Options::parse("ring_bytes=5000").is_err(), "no power of two");
     assert!(Options::parse("period=0").is_err(), "a period of nothing");
     assert!(Options::parse("verbose").is_err(), "a word without a value");
 }

@@ -1,0 +1,40 @@
+//! The legacy interrupt controllers (8259), which this kernel only silences.
+//!
+//! They start on the vectors of the CPU's exceptions, so they are moved away before they are masked: a
+//! spurious interrupt must not be taken for an exception.
+
+#![expect(unsafe_code, reason = "writes to I/O ports")]
+
+use x86_64::instructions::interrupts;
+use x86_64::instructions::port::Port;
+
+const PRIMARY_COMMAND: u16 = 0x20;
+const PRIMARY_DATA: u16 = 0x21;
+const SECONDARY_COMMAND: u16 = 0xa0;
+const SECONDARY_DATA: u16 = 0xa1;
+
+/// The four initialization words of each controller: start, first vector, wiring, 8086 mode; then the mask.
+const SEQUENCE: [(u16, u8); 10] = [
+    (PRIMARY_COMMAND, 0x11),
+    (SECONDARY_COMMAND, 0x11),
+    (PRIMARY_DATA, 0x20),
+    (SECONDARY_DATA, 0x28),
+    (PRIMARY_DATA, 1 << 2),
+    (SECONDARY_DATA, 2),
+    (PRIMARY_DATA, 1),
+    (SECONDARY_DATA, 1),
+    (PRIMARY_DATA, 0xff),
+    (SECONDARY_DATA, 0xff),
+];
+
+/// Masks every legacy interrupt, and then enables interrupts on this CPU.
+///
+/// With every source masked none arrives; but the flag is what tells code that runs with interrupts
+/// enabled from code that does not.
+pub fn silence_and_enable_interrupts() {
+    for (port, value) in SEQUENCE {
+        // SAFETY: programs the interrupt controllers, which nothing else uses.
+        unsafe { Port::<u8>::new(port).write(value) };
+    }
+    interrupts::enable();
+}
