@@ -20,6 +20,8 @@ use crate::sampler::Sampler;
 const PERIOD: u64 = 509;
 /// The first samples touch ring pages and may be followed by provoked NMIs: they are left out.
 const WARM_UP_SAMPLES: usize = 3;
+/// Samples after which a pass may end.
+const SAMPLES_ENOUGH: u64 = 8;
 /// Most samples of one pass.
 const SAMPLES_MAX: usize = 32;
 
@@ -49,12 +51,13 @@ pub fn run(
     cpu: &PerCpu,
     ring: Producer<'static, LazyArea>,
     drain: &mut Drain,
+    tsc_hz: u64,
 ) -> Result<(Calibration, Producer<'static, LazyArea>), CalibrationError> {
-    let (first, ring) = pass(cpu, 0, ring, drain)?;
+    let (first, ring) = pass(cpu, 0, ring, drain, tsc_hz)?;
     let interval = first.interval();
     let resume_ticks = interval.and_then(|interval| u32::try_from(PERIOD.checked_sub(interval)?).ok());
-    let (second, ring) = pass(cpu, resume_ticks.unwrap_or_default(), ring, drain)?;
-    if first.samples == 0 {
+    let (second, ring) = pass(cpu, resume_ticks.unwrap_or_default(), ring, drain, tsc_hz)?;
+    if first.samples + second.samples == 0 {
         return Err(CalibrationError::Silent);
     }
     let exact = second.interval() == Some(PERIOD) && timestamps_count_instructions();
@@ -97,15 +100,31 @@ fn pass(
     resume_ticks: u32,
     ring: Producer<'static, LazyArea>,
     drain: &mut Drain,
+    tsc_hz: u64,
 ) -> Result<(Pass, Producer<'static, LazyArea>), CalibrationError> {
     let mut pmu = VirtualPmu::new(cpu.apic, resume_ticks);
     pmu.set_period(PERIOD);
     cpu.nmi
         .start(cpu.apic, Sampler::new(pmu, ring, false))
         .map_err(CalibrationError::Refused)?;
-    nop_sled(SLED_INSTRUCTIONS);
+    walk_sled(cpu, tsc_hz);
     let sampler = cpu.nmi.stop(cpu.apic).ok_or(CalibrationError::Silent)?;
     Ok((sampled_offsets(drain), sampler.into_ring()))
+}
+
+/// Walks the sled until there are enough samples; gives up after a tenth of a second.
+///
+/// Once is enough where the timer counts instructions. Elsewhere the first NMI may take its time.
+fn walk_sled(cpu: &PerCpu, tsc_hz: u64) {
+    let overflows_before = cpu.nmi.counters.overflows.read();
+    let end = cpu::timestamp().saturating_add(tsc_hz / 10);
+    loop {
+        nop_sled(SLED_INSTRUCTIONS);
+        let enough = cpu.nmi.counters.overflows.read() - overflows_before >= SAMPLES_ENOUGH;
+        if enough || cpu::timestamp() >= end {
+            break;
+        }
+    }
 }
 
 fn sampled_offsets(drain: &mut Drain) -> Pass {

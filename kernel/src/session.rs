@@ -44,7 +44,7 @@ impl Session {
         let mut drain = Drain::new(cpu, consumer, options.chains);
         let frequencies = clock::measure(cpu.apic);
         cpu.nmi.set_nest_on_first_touch(options.stress == Stress::Nest);
-        let (calibration, producer) = calibrate::run(cpu, producer, &mut drain).unwrap_or_else(|error| {
+        let (calibration, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz).unwrap_or_else(|error| {
             report::configuration(format_args!(
                 "no overflow source: the APIC timer raises no NMI here ({error:?}); run under QEMU's TCG"
             ))

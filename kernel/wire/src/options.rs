@@ -174,7 +174,11 @@ fn number<N: FromStr + PartialOrd>(value: &str, min: N) -> Result<N, &'static st
 /// Parses the size of a ring: positions are masked, so it is a power of two of whole pages.
 fn ring_len(value: &str) -> Result<u64, &'static str> {
     let bytes: u64 = number(value, RING_BYTES_MIN)?;
-    if bytes.is_power_of_two() { Ok(bytes) } else { Err("a power of two, at least 4096") }
+    if bytes.is_power_of_two() {
+        Ok(bytes)
+    } else {
+        Err("a power of two, at least 4096")
+    }
 }
 
 fn switch(value: &str) -> Result<bool, &'static str> {

@@ -52,13 +52,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
         prop::sample::select(Stress::ALL),
         prop::sample::select(Line::ALL),
     );
-    let rest = (
-        1..u64::MAX,
-        any::<bool>(),
-        4096..u64::MAX,
-        any::<u32>(),
-        any::<bool>(),
-    );
+    let rest = (1..u64::MAX, any::<bool>(), 12..64_u32, 1..u32::MAX, any::<bool>());
     (sampling, names, choices, rest).prop_map(|(sampling, workloads, choices, rest)| {
         let (nmi_entry, fault_return, ring, stress, line) = choices;
         let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi) = rest;
