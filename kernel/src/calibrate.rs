@@ -32,6 +32,9 @@ pub struct Calibration {
     pub clock: ClockKind,
     /// Ticks from arming the counter to the first interrupted instruction.
     pub resume_ticks: u32,
+    /// Ticks that a flat sample on a warm page costs, from the first instruction of the NMI entry to the
+    /// last of its exit; known where ticks are instructions.
+    pub sample_ticks: Option<u64>,
 }
 
 /// Why there is nothing to sample with.
@@ -61,37 +64,54 @@ pub fn run(
         return Err(CalibrationError::Silent);
     }
     let exact = second.interval() == Some(PERIOD) && timestamps_count_instructions();
-    Ok(match resume_ticks.filter(|_| exact) {
-        Some(resume_ticks) => (
-            Calibration {
-                clock: ClockKind::Instructions,
-                resume_ticks,
-            },
-            ring,
-        ),
-        None => (
-            Calibration {
-                clock: ClockKind::Time,
-                resume_ticks: 0,
-            },
-            ring,
-        ),
-    })
+    let calibration = match resume_ticks.filter(|_| exact) {
+        Some(resume_ticks) => Calibration {
+            clock: ClockKind::Instructions,
+            resume_ticks,
+            sample_ticks: second.sample_ticks(),
+        },
+        None => Calibration {
+            clock: ClockKind::Time,
+            resume_ticks: 0,
+            sample_ticks: None,
+        },
+    };
+    Ok((calibration, ring))
 }
 
-/// Offsets of the samples of one pass, in order.
+/// Samples of one pass that hit the sled, in order.
 struct Pass {
-    offsets: [u64; SAMPLES_MAX],
+    hits: [Hit; SAMPLES_MAX],
     samples: usize,
 }
 
+/// A sample in the sled: how many of its instructions were done, and when.
+#[derive(Clone, Copy, Default)]
+struct Hit {
+    offset: u64,
+    time: u64,
+}
+
 impl Pass {
-    /// Returns the distance between samples, if it is the same between all of them.
+    /// Returns the instructions between samples, if they are the same between all of them.
     fn interval(&self) -> Option<u64> {
-        let offsets = self.offsets.get(WARM_UP_SAMPLES..self.samples)?;
-        let mut distances = offsets.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
-        let first = distances.next()?;
-        distances.all(|distance| distance == first).then_some(first)
+        self.same_for_all(|earlier, later| later.offset.wrapping_sub(earlier.offset))
+    }
+
+    /// Returns what a sample costs: the time between two of them is the instructions between them and one
+    /// whole NMI.
+    fn sample_ticks(&self) -> Option<u64> {
+        self.same_for_all(|earlier, later| {
+            let instructions = later.offset.wrapping_sub(earlier.offset);
+            later.time.wrapping_sub(earlier.time).wrapping_sub(instructions)
+        })
+    }
+
+    fn same_for_all(&self, measure: impl Fn(&Hit, &Hit) -> u64) -> Option<u64> {
+        let hits = self.hits.get(WARM_UP_SAMPLES..self.samples)?;
+        let mut measures = hits.windows(2).map(|pair| measure(&pair[0], &pair[1]));
+        let first = measures.next()?;
+        measures.all(|other| other == first).then_some(first)
     }
 }
 
@@ -109,7 +129,7 @@ fn pass(
         .map_err(CalibrationError::Refused)?;
     walk_sled(cpu, tsc_hz);
     let sampler = cpu.nmi.stop(cpu.apic).ok_or(CalibrationError::Silent)?;
-    Ok((sampled_offsets(drain), sampler.into_ring()))
+    Ok((hits(drain), sampler.into_ring()))
 }
 
 /// Walks the sled until there are enough samples; gives up after a tenth of a second.
@@ -127,14 +147,17 @@ fn walk_sled(cpu: &PerCpu, tsc_hz: u64) {
     }
 }
 
-fn sampled_offsets(drain: &mut Drain) -> Pass {
+fn hits(drain: &mut Drain) -> Pass {
     let mut pass = Pass {
-        offsets: [0; SAMPLES_MAX],
+        hits: [Hit::default(); SAMPLES_MAX],
         samples: 0,
     };
     drain.discard(|sample| {
-        if let (Some(offset), Some(slot)) = (sled_offset(sample.ip), pass.offsets.get_mut(pass.samples)) {
-            *slot = offset;
+        if let (Some(offset), Some(slot)) = (sled_offset(sample.ip), pass.hits.get_mut(pass.samples)) {
+            *slot = Hit {
+                offset,
+                time: sample.time,
+            };
             pass.samples += 1;
         }
     });

@@ -33,22 +33,17 @@ pub fn walk(stack: &StackRange, stack_pointer: u64, frame_pointer: u64, mut push
         if frame == 0 {
             return End::Complete;
         }
-        // Frames lie ever higher on the stack: the walk can't go round in circles.
-        let Some((caller, return_address)) = read_frame(stack, frame).filter(|_| frame >= lowest) else {
+        let Some([caller, return_address]) = stack.read_pair(frame, lowest) else {
             return End::Truncated;
         };
+        if !space::is_text(return_address) {
+            return End::Truncated;
+        }
         push(return_address);
+        // Frames lie ever higher on the stack: the walk can't go round in circles.
         (lowest, frame) = (frame + FRAME_BYTES, caller);
     }
     End::Truncated
 }
 
-const WORD_BYTES: u64 = size_of::<u64>() as u64;
-const FRAME_BYTES: u64 = 2 * WORD_BYTES;
-
-#[inline]
-fn read_frame(stack: &StackRange, frame: u64) -> Option<(u64, u64)> {
-    let return_address = stack.read_word(frame.wrapping_add(WORD_BYTES))?;
-    let caller = stack.read_word(frame)?;
-    space::is_text(return_address).then_some((caller, return_address))
-}
+const FRAME_BYTES: u64 = size_of::<[u64; 2]>() as u64;

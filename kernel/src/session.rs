@@ -44,17 +44,13 @@ impl Session {
         let mut drain = Drain::new(cpu, consumer, options.chains);
         let frequencies = clock::measure(cpu.apic);
         cpu.nmi.set_nest_on_first_touch(options.stress == Stress::Nest);
-        let (calibration, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz).unwrap_or_else(|error| {
-            report::configuration(format_args!(
-                "no overflow source: the APIC timer raises no NMI here ({error:?}); run under QEMU's TCG"
-            ))
-        });
-        info!(
-            "clock: {} MHz, {}; an NMI resumes in {} ticks",
-            frequencies.tsc_hz / 1_000_000,
-            clock_text(calibration.clock),
-            calibration.resume_ticks,
-        );
+        let (calibration, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz)
+            .unwrap_or_else(|error| {
+                report::configuration(format_args!(
+                    "no overflow source: the APIC timer raises no NMI here ({error:?}); run under QEMU's TCG"
+                ))
+            });
+        report_clock(&frequencies, &calibration);
         let cpu_name = BrandString::read();
         let ring = Some(producer);
         let mut session = Self {
@@ -205,9 +201,14 @@ fn make_ring(
     Box::leak(Box::new(ring)).split()
 }
 
-const fn clock_text(clock: ClockKind) -> &'static str {
-    match clock {
-        ClockKind::Instructions => "one tick is one instruction",
-        ClockKind::Time => "ticks are time, not instructions",
+fn report_clock(frequencies: &Frequencies, calibration: &Calibration) {
+    let mhz = frequencies.tsc_hz / 1_000_000;
+    match calibration.sample_ticks {
+        Some(ticks) => info!(
+            "clock: {mhz} MHz, one tick is one instruction; a flat sample costs {ticks}, {} of them after the \
+             counter is armed",
+            calibration.resume_ticks,
+        ),
+        None => info!("clock: {mhz} MHz, ticks are time, not instructions"),
     }
 }

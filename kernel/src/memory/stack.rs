@@ -70,23 +70,19 @@ impl StackRange {
         VirtAddr::new(self.top)
     }
 
-    /// Reads a word, if it lies in the stack and is aligned.
+    /// Reads the two words at an address, if they lie in the stack, not below `lowest`, and are aligned.
     ///
     /// # Context
     /// Any, the NMI included; never faults.
     #[inline]
-    pub fn read_word(&self, address: u64) -> Option<u64> {
-        if !self.holds(address, size_of::<u64>() as u64) || !address.is_multiple_of(size_of::<u64>() as u64) {
+    pub fn read_pair(&self, address: u64, lowest: u64) -> Option<[u64; 2]> {
+        let lowest = lowest.max(self.bottom);
+        let highest = self.top.saturating_sub(size_of::<[u64; 2]>() as u64);
+        if address < lowest || address > highest || !address.is_multiple_of(align_of::<u64>() as u64) {
             return None;
         }
-        // SAFETY: (1) the word lies in the stack (checked above), and stacks are never unmapped; (2)
-        // volatile: the owner may write it, and any value is accepted.
-        Some(unsafe { ptr::read_volatile(address as *const u64) })
-    }
-
-    /// Tells whether `len` bytes at `address` lie in the stack.
-    #[inline]
-    const fn holds(&self, address: u64, len: u64) -> bool {
-        address >= self.bottom && address < self.top && self.top - address >= len
+        // SAFETY: (1) the words lie in the stack (checked above), and stacks are never unmapped; (2)
+        // volatile: the owner may write them, and any value is accepted.
+        Some(unsafe { ptr::read_volatile(address as *const [u64; 2]) })
     }
 }
