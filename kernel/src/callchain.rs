@@ -37,7 +37,8 @@ pub fn walk(stack: &StackRange, stack_pointer: u64, frame_pointer: u64, mut push
             return End::Truncated;
         };
         if !space::is_text(return_address) {
-            return End::Truncated;
+            // The outermost function of a thread was not called.
+            return if return_address == 0 { End::Complete } else { End::Truncated };
         }
         push(return_address);
         // Frames lie ever higher on the stack: the walk can't go round in circles.

@@ -49,7 +49,7 @@ pub fn flush() {
 
 /// Sends one line of text.
 pub fn log(level: LogLevel, text: fmt::Arguments<'_>) {
-    let text = FixedText::<240>::format(text);
+    let text = FixedText::<480>::format(text);
     send(&Frame::Log(Log {
         time: cpu::timestamp(),
         level,

@@ -82,13 +82,14 @@ pub fn sled_offset(address: u64) -> Option<u64> {
 /// # Safety
 /// `top` is the top of an unused stack. Nothing on the present one is needed any more.
 pub unsafe fn continue_on(top: u64, entry: extern "C" fn() -> !) -> ! {
-    // SAFETY: (1) (caller); (2) RBP = 0 ends the call chains of everything that runs there.
+    // SAFETY: (1) (caller); (2) the entry never returns, so its return address may be 0: that, and RBP = 0
+    // above it, ends the call chains of everything that runs there.
     unsafe {
         asm!(
             "mov rsp, {top}",
             "xor ebp, ebp",
-            "call {entry}",
-            "ud2",
+            "push rbp",
+            "jmp {entry}",
             top = in(reg) top,
             entry = in(reg) entry,
             options(noreturn),

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::{Numbers, Workload};
 
 const SLOTS: u32 = 1 << 16;
-const ROUNDS_PER_STEP: usize = 3;
+const ROUNDS_PER_STEP: usize = 5;
 
 /// Where each slot points to.
 pub(super) struct Chase {

@@ -4,7 +4,7 @@
 
 use super::Workload;
 
-const ROUNDS_PER_STEP: usize = 200;
+const ROUNDS_PER_STEP: usize = 120;
 const MESSAGE: &[u8; 56] = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
 const DIGEST: [u32; 8] = [
     0x248d_6a61,

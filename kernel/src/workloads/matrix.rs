@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 
 use super::{Numbers, Workload};
 
-const SIZE: usize = 64;
-const BLOCK: usize = 16;
+const SIZE: usize = 32;
+const BLOCK: usize = 8;
+const PRODUCTS_PER_STEP: usize = 3;
 
 /// Two matrices and their product, row by row, modulo 2^32.
 pub(super) struct Matrix {
@@ -77,14 +78,11 @@ impl Matrix {
 impl Workload for Matrix {
     #[inline(never)]
     fn step(&mut self) -> bool {
-        self.product.fill(0);
-        self.multiply(Part {
-            row: 0,
-            column: 0,
-            inner: 0,
-            size: SIZE,
-        });
-        self.is_right()
+        (0..PRODUCTS_PER_STEP).all(|_| {
+            self.product.fill(0);
+            self.multiply(Part { row: 0, column: 0, inner: 0, size: SIZE });
+            self.is_right()
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use alloc::string::String;
 use super::{Numbers, Workload};
 
 const DEPTH: u32 = 9;
-const PARSES_PER_STEP: usize = 40;
+const PARSES_PER_STEP: usize = 100;
 
 /// An expression as text, and its value.
 pub(super) struct Parse {
