@@ -1,0 +1,56 @@
+//! Captures: the bytes off the wire, verbatim, and everything that can be read out of them.
+//!
+//! - [`Decoder`]: bytes to frames;
+//! - [`Stream`]: frames to blocks of samples and a [`Record`] of the rest; incremental, for live lines;
+//! - [`Capture`]: a file, or the standard input, whose run is known before its first sample is read;
+//! - [`Accounts`]: the accounting identity;
+//! - [`ChainTree`]: call chains;
+//! - [`Histogram`]: samples counted by where they fell;
+//! - [`writer`]: the reference writer, for tests and benches.
+//!
+//! A capture is hostile input. Frames that are damaged or make no sense are counted and skipped, every
+//! allocation has a stated bound, and no text gets past [`clean`] with a control character in it.
+
+mod accounts;
+mod chains;
+mod decoder;
+mod error;
+mod histogram;
+mod messages;
+mod record;
+mod run;
+mod source;
+mod stream;
+mod text;
+pub mod writer;
+
+pub use accounts::{Accounts, Balance, CpuAccount, Identity};
+pub use chains::{CHAINS_MAX, ChainId, ChainTree, DEPTH_MAX, EPOCH_NODES_MAX};
+pub use decoder::{DamagedFrame, Decoder, FrameEvent};
+pub use error::CaptureError;
+pub use histogram::{Histogram, PLACES_MAX, Place};
+pub use messages::{FatalReport, LOGS_MAX, LogLine, Messages, WORKLOADS_MAX, WorkloadOutcome};
+pub use record::Record;
+pub use run::{CPUS_MAX, RunInfo, SampledEvent};
+pub use source::{Capture, SEARCH_BYTES_MAX};
+pub use stream::{Sample, SampleBlock, Stream};
+pub use text::clean;
+
+/// What could not be used: bytes that are no frame, and frames that make no sense where they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Number of damaged stretches between two zeros.
+    pub frames: u64,
+    /// Their bytes, the ending zeros included.
+    pub bytes: u64,
+    /// Offset of the first one in the stream.
+    pub first_offset: Option<u64>,
+}
+
+impl Damage {
+    fn count(&mut self, offset: u64, bytes: u64) {
+        self.frames += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.first_offset.get_or_insert(offset);
+    }
+}

@@ -1,0 +1,313 @@
+//! What a stream says, frame by frame: which frames are believed, and what they add up to.
+//!
+//! A frame that can't be is counted as damage and otherwise ignored; only another version of the stream,
+//! or a second run in it, is an error. The record is bounded whatever comes in.
+
+use nmiprof_wire::{Block, DecodeError, Frame, Hello, SCHEMA_HASH, Stacks, WIRE_VERSION};
+
+use super::accounts::{Accounts, CpuAccount};
+use super::chains::{ChainId, ChainTree, Epochs};
+use super::decoder::{DamagedFrame, FrameEvent};
+use super::messages::Messages;
+use super::run::{CPUS_MAX, RunInfo};
+use super::stream::{Sample, SampleBlock};
+use super::{CaptureError, Damage};
+
+/// Everything that a stream said, but for the samples.
+#[derive(Debug)]
+pub struct Record {
+    name: String,
+    run: Option<RunInfo>,
+    /// Time of the last description of the run.
+    hello_time: Option<u64>,
+    accounts: Accounts,
+    chains: ChainTree,
+    epochs: Epochs,
+    messages: Messages,
+    damage: Damage,
+    bytes: u64,
+    frames: u64,
+    sample_line_bytes: u64,
+    samples: u64,
+    partial_chains: u64,
+    scratch: Vec<Sample>,
+}
+
+impl Record {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            run: None,
+            hello_time: None,
+            accounts: Accounts::default(),
+            chains: ChainTree::new(),
+            epochs: Epochs::default(),
+            messages: Messages::default(),
+            damage: Damage::default(),
+            bytes: 0,
+            frames: 0,
+            sample_line_bytes: 0,
+            samples: 0,
+            partial_chains: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Creates the record of a stream whose run was found before.
+    pub(super) fn for_run(name: &str, run: RunInfo) -> Self {
+        let mut record = Self::new(name);
+        record.accounts.expect(run.cpus);
+        record.run = Some(run);
+        record
+    }
+
+    /// Returns the description of the run, once it is known.
+    #[must_use]
+    pub fn run(&self) -> Option<&RunInfo> {
+        self.run.as_ref()
+    }
+
+    /// Returns the accounts of all CPUs.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Returns the call chains of all samples.
+    #[must_use]
+    pub fn chains(&self) -> &ChainTree {
+        &self.chains
+    }
+
+    /// Returns what the kernel said in words.
+    #[must_use]
+    pub fn messages(&self) -> &Messages {
+        &self.messages
+    }
+
+    /// Returns what could not be used.
+    #[must_use]
+    pub fn damage(&self) -> &Damage {
+        &self.damage
+    }
+
+    /// Returns the number of bytes pushed.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns the number of frames that were decoded.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Returns the number of samples received.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Returns the samples not received although they were taken, so far: drops and link losses.
+    #[must_use]
+    pub fn lost_so_far(&self) -> u64 {
+        let lost = |cpu: &CpuAccount| cpu.dropped_so_far().saturating_add(cpu.balance().link_lost);
+        self.accounts.cpus().iter().map(lost).fold(0, u64::saturating_add)
+    }
+
+    /// Returns the line bytes of sample and chain frames per sample: CRC, COBS and the zero included.
+    #[must_use]
+    pub fn bytes_per_sample(&self) -> Option<f64> {
+        (self.samples > 0).then(|| self.sample_line_bytes as f64 / self.samples as f64)
+    }
+
+    /// Returns the share of samples whose call chain was cut by the kernel or lost on the line.
+    #[must_use]
+    pub fn truncated_chains_pct(&self) -> Option<f64> {
+        (self.samples > 0).then(|| 100.0 * self.partial_chains as f64 / self.samples as f64)
+    }
+
+    pub(super) fn count_bytes(&mut self, count: usize) {
+        self.bytes = self.bytes.saturating_add(count as u64);
+    }
+
+    /// Counts the frame inside which the stream ended.
+    pub(super) fn count_cut(&mut self, cut: &DamagedFrame) {
+        self.damage.count(cut.offset, cut.bytes);
+    }
+
+    /// Takes one frame in and returns its samples, if it has any.
+    pub(super) fn take(
+        &mut self,
+        event: Result<FrameEvent<'_>, DamagedFrame>,
+    ) -> Result<Option<SampleBlock<'_>>, CaptureError> {
+        let event = match event {
+            Ok(event) => event,
+            Err(damaged) => return self.take_damage(&damaged).map(|()| None),
+        };
+        self.frames += 1;
+        let is_used = match &event.frame {
+            Frame::Hello(hello) => self.take_hello(hello, event.offset).map(|()| true)?,
+            Frame::Block(block) => self.take_block(block, event.line_bytes),
+            Frame::Stacks(stacks) => self.take_stacks(stacks, event.line_bytes),
+            Frame::Sync(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_sync(*totals)),
+            Frame::End(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_end(*totals)),
+            Frame::Log(log) => self.messages.take_log(log),
+            Frame::Workload(result) => self.messages.take_workload(result),
+            Frame::Fatal(fatal) => self.messages.take_fatal(fatal),
+        };
+        if !is_used {
+            self.damage.count(event.offset, event.line_bytes);
+        }
+        let block = match &event.frame {
+            Frame::Block(block) if is_used => Some(self.sample_block(block)),
+            _ => None,
+        };
+        Ok(block)
+    }
+
+    fn take_damage(&mut self, damaged: &DamagedFrame) -> Result<(), CaptureError> {
+        if let Some(DecodeError::Version(found)) = damaged.cause {
+            return Err(
+                self.foreign_hello(damaged.offset, |name, offset| CaptureError::Version {
+                    name,
+                    offset,
+                    found,
+                }),
+            );
+        }
+        self.damage.count(damaged.offset, damaged.bytes);
+        Ok(())
+    }
+
+    /// Takes the first description of the run, and compares every later one with it.
+    fn take_hello(&mut self, hello: &Hello<'_>, offset: u64) -> Result<(), CaptureError> {
+        self.check_version(hello, offset)?;
+        let run = RunInfo::from_hello(hello).map_err(|reason| CaptureError::SenselessHello {
+            name: self.name.clone(),
+            offset,
+            reason,
+        })?;
+        let is_another = self.run.as_ref().is_some_and(|first| *first != run);
+        if is_another || self.is_from_the_start(hello.time) {
+            return Err(CaptureError::SecondRun {
+                name: self.name.clone(),
+                offset,
+            });
+        }
+        self.hello_time = Some(hello.time);
+        self.accounts.expect(run.cpus);
+        self.run.get_or_insert(run);
+        Ok(())
+    }
+
+    /// Tells whether a repeated description is as old as the last one, or older: time began anew. Two runs
+    /// that repeat each other exactly describe themselves at the same time, but only with samples between.
+    fn is_from_the_start(&self, time: u64) -> bool {
+        self.hello_time
+            .is_some_and(|last| time < last || (time == last && self.samples > 0))
+    }
+
+    fn check_version(&self, hello: &Hello<'_>, offset: u64) -> Result<(), CaptureError> {
+        if hello.wire_version != WIRE_VERSION {
+            let found = hello.wire_version;
+            return Err(self.foreign_hello(offset, |name, offset| CaptureError::Version {
+                name,
+                offset,
+                found,
+            }));
+        }
+        if hello.schema != SCHEMA_HASH {
+            let found = hello.schema;
+            return Err(self.foreign_hello(offset, |name, offset| CaptureError::Schema {
+                name,
+                offset,
+                found,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Says what a `Hello` of another build means: all is foreign, or a second run begins.
+    fn foreign_hello(&self, offset: u64, first: impl FnOnce(String, u64) -> CaptureError) -> CaptureError {
+        let name = self.name.clone();
+        match self.run {
+            None => first(name, offset),
+            Some(_) => CaptureError::SecondRun { name, offset },
+        }
+    }
+
+    /// Decodes and books a block; refuses it where a CPU, an event, a number or a byte can't be.
+    fn take_block(&mut self, block: &Block<'_>, line_bytes: u64) -> bool {
+        let header = &block.header;
+        let is_event = |run: &RunInfo| usize::from(header.event) < run.events.len();
+        if header.cpu >= self.cpus_max() || !self.run.as_ref().is_none_or(is_event) || !self.decode(block) {
+            return false;
+        }
+        let count = self.scratch.len() as u64;
+        let Some(account) = self.account(header.cpu) else {
+            return false;
+        };
+        if !account.book_block(header.first_sample, count, header.dropped) {
+            return false;
+        }
+        self.sample_line_bytes = self.sample_line_bytes.saturating_add(line_bytes);
+        self.samples += count;
+        if header.chains.is_some() {
+            let is_partial = |sample: &&Sample| self.chains.is_partial(sample.chain);
+            self.partial_chains += self.scratch.iter().filter(is_partial).count() as u64;
+        }
+        true
+    }
+
+    /// Decodes a block's samples into the scratch buffer; tells whether it was whole.
+    fn decode(&mut self, block: &Block<'_>) -> bool {
+        self.scratch.clear();
+        let mut samples = block.samples();
+        match block.header.chains {
+            None => self.scratch.extend(samples.by_ref().map(|sample| Sample {
+                time: sample.time,
+                ip: sample.ip,
+                chain: ChainId::COMPLETE,
+            })),
+            Some(epoch) => {
+                let nodes = self.epochs.lookup(block.header.cpu, epoch);
+                self.scratch.extend(samples.by_ref().map(|sample| Sample {
+                    time: sample.time,
+                    ip: sample.ip,
+                    chain: nodes.chain(sample.stack),
+                }));
+            }
+        }
+        samples.is_whole()
+    }
+
+    fn take_stacks(&mut self, stacks: &Stacks<'_>, line_bytes: u64) -> bool {
+        let is_used = stacks.cpu < self.cpus_max() && self.epochs.define(&mut self.chains, stacks);
+        if is_used {
+            self.sample_line_bytes = self.sample_line_bytes.saturating_add(line_bytes);
+        }
+        is_used
+    }
+
+    fn sample_block(&self, block: &Block<'_>) -> SampleBlock<'_> {
+        SampleBlock {
+            cpu: block.header.cpu,
+            event: block.header.event,
+            has_chains: block.header.chains.is_some(),
+            samples: &self.scratch,
+            chains: &self.chains,
+        }
+    }
+
+    fn account(&mut self, cpu: u16) -> Option<&mut CpuAccount> {
+        let cpus_max = self.cpus_max();
+        self.accounts.of(cpu, cpus_max)
+    }
+
+    /// Returns the number of CPUs that frames may name: the announced ones, once they are.
+    fn cpus_max(&self) -> u16 {
+        self.run.as_ref().map_or(CPUS_MAX, |run| run.cpus)
+    }
+}

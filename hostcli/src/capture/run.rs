@@ -1,0 +1,152 @@
+//! What a run says of itself: the owned, checked and cleaned content of its first [`Hello`].
+
+use nmiprof_wire::{BuildId, ClockKind, FaultReturn, Hello, NmiEntry, PmuKind, RingMode, Sampling};
+
+use super::clean;
+
+/// Most CPUs that a capture may announce.
+pub const CPUS_MAX: u16 = 4096;
+
+/// Description of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunInfo {
+    /// The kernel image that ran.
+    pub build_id: BuildId,
+    /// Ticks per second of the clock of every sample; never 0.
+    pub clock_hz: u64,
+    /// What one tick is.
+    pub clock: ClockKind,
+    /// Number of CPUs that sampled; never 0 and at most [`CPUS_MAX`].
+    pub cpus: u16,
+    /// Brand string of the CPU.
+    pub cpu_name: String,
+    /// Whether hardware counted.
+    pub pmu_kind: PmuKind,
+    /// Name of the PMU driver.
+    pub pmu_name: String,
+    /// What was sampled; a block names its event by index.
+    pub events: Vec<SampledEvent>,
+    /// Whether the same command line gives the same samples again.
+    pub deterministic: bool,
+    /// Entry strategy at vector 2.
+    pub nmi_entry: NmiEntry,
+    /// How faults inside an NMI returned.
+    pub fault_return: FaultReturn,
+    /// How ring pages were mapped.
+    pub ring: RingMode,
+    /// Address space of each CPU's ring.
+    pub ring_bytes: u64,
+    /// Whether samples carry call chains.
+    pub has_chains: bool,
+    /// The kernel command line in force.
+    pub command_line: String,
+}
+
+/// One sampled event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampledEvent {
+    /// The event's name, as perf would write it.
+    pub name: String,
+    /// How often it was sampled.
+    pub sampling: Sampling,
+}
+
+impl RunInfo {
+    /// Copies the content of a `Hello`.
+    ///
+    /// # Errors
+    /// Says what makes no sense in it.
+    pub fn from_hello(hello: &Hello<'_>) -> Result<Self, &'static str> {
+        check(hello)?;
+        let events = hello.events.iter().map(|event| SampledEvent {
+            name: clean(event.name).into_owned(),
+            sampling: event.sampling,
+        });
+        Ok(Self {
+            build_id: hello.build_id,
+            clock_hz: hello.clock_hz,
+            clock: hello.clock,
+            cpus: hello.cpus,
+            cpu_name: clean(hello.cpu_name).into_owned(),
+            pmu_kind: hello.pmu.kind,
+            pmu_name: clean(hello.pmu.name).into_owned(),
+            events: events.collect(),
+            deterministic: hello.deterministic,
+            nmi_entry: hello.options.nmi_entry,
+            fault_return: hello.options.fault_return,
+            ring: hello.options.ring,
+            ring_bytes: hello.options.ring_bytes,
+            has_chains: hello.options.chains,
+            command_line: clean(&hello.options.to_string()).into_owned(),
+        })
+    }
+
+    /// Returns the name of an event.
+    #[must_use]
+    pub fn event_name(&self, event: u8) -> &str {
+        self.events
+            .get(usize::from(event))
+            .map_or("[unknown event]", |event| &event.name)
+    }
+
+    /// Converts clock ticks to whole seconds and the microseconds above them.
+    #[must_use]
+    pub fn seconds_and_us(&self, ticks: u64) -> (u64, u64) {
+        let hz = self.clock_hz.max(1);
+        let us = u128::from(ticks % hz) * 1_000_000 / u128::from(hz);
+        (ticks / hz, u64::try_from(us).unwrap_or(999_999))
+    }
+}
+
+fn check(hello: &Hello<'_>) -> Result<(), &'static str> {
+    if hello.cpus == 0 {
+        return Err("it announces no CPU");
+    }
+    if hello.cpus > CPUS_MAX {
+        return Err("it announces more than 4096 CPUs");
+    }
+    if hello.clock_hz == 0 {
+        return Err("its clock does not run");
+    }
+    if hello.events.is_empty() {
+        return Err("it samples no event");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::writer;
+
+    #[test]
+    fn names_are_cleaned_on_the_way_in() {
+        let mut hello = writer::hello();
+        hello.cpu_name = "Intel\x1b]0;title\x07";
+        let run = RunInfo::from_hello(&hello).expect("a sound Hello");
+        assert_eq!(run.cpu_name, "Intel\\u{1b}]0;title\\u{7}");
+    }
+
+    #[test]
+    fn a_hello_that_makes_no_sense_is_refused() {
+        let sound = writer::hello();
+        assert!(RunInfo::from_hello(&sound).is_ok());
+        for cpus in [0, CPUS_MAX + 1] {
+            let mut hello = sound.clone();
+            hello.cpus = cpus;
+            assert!(RunInfo::from_hello(&hello).is_err(), "{cpus} CPUs");
+        }
+        let mut hello = sound.clone();
+        hello.clock_hz = 0;
+        assert!(RunInfo::from_hello(&hello).is_err(), "a clock of 0 Hz");
+    }
+
+    #[test]
+    fn ticks_become_seconds_at_any_frequency() {
+        let mut run = RunInfo::from_hello(&writer::hello()).expect("a sound Hello");
+        run.clock_hz = 3_000_000_000;
+        assert_eq!(run.seconds_and_us(7_500_003_000), (2, 500_001));
+        run.clock_hz = u64::MAX;
+        assert_eq!(run.seconds_and_us(u64::MAX - 1), (0, 999_999));
+    }
+}

@@ -1,0 +1,94 @@
+//! Bytes to samples, and a [`Record`] of everything else.
+//!
+//! [`Stream`] is the whole decoder, incremental: `record` pushes bytes as they come, the other commands
+//! push a file. Samples are handed out by the block and not kept.
+
+use super::chains::{ChainId, ChainTree};
+use super::decoder::Decoder;
+use super::{CaptureError, Record, RunInfo};
+
+/// One sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was taken, in clock ticks.
+    pub time: u64,
+    /// The interrupted instruction.
+    pub ip: u64,
+    /// Its call chain.
+    pub chain: ChainId,
+}
+
+/// Samples of one CPU and one event, in the order in which they were taken.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleBlock<'a> {
+    /// The CPU that took them.
+    pub cpu: u16,
+    /// Index of the event in [`RunInfo::events`].
+    pub event: u8,
+    /// Whether they carry call chains.
+    pub has_chains: bool,
+    /// The samples.
+    pub samples: &'a [Sample],
+    /// The tree that their chains are in.
+    pub chains: &'a ChainTree,
+}
+
+/// Incremental decoder of a whole stream.
+#[derive(Debug)]
+pub struct Stream {
+    decoder: Decoder,
+    record: Record,
+}
+
+impl Stream {
+    /// Creates a decoder for a stream whose run is not known yet. `name` is what errors call it.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            decoder: Decoder::new(),
+            record: Record::new(name),
+        }
+    }
+
+    /// Creates a decoder for a stream whose run was found before.
+    pub(super) fn for_run(name: &str, run: RunInfo) -> Self {
+        Self {
+            decoder: Decoder::new(),
+            record: Record::for_run(name, run),
+        }
+    }
+
+    /// Decodes the next bytes and hands every block of samples to `on_block`.
+    ///
+    /// # Errors
+    /// A [`CaptureError`] where the stream is of another version or holds a second run, and whatever
+    /// `on_block` returns. Damage is no error: it is counted.
+    pub fn push<E: From<CaptureError>>(
+        &mut self,
+        mut bytes: &[u8],
+        mut on_block: impl FnMut(&SampleBlock<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.record.count_bytes(bytes.len());
+        while let Some(event) = self.decoder.next_frame(&mut bytes) {
+            if let Some(block) = self.record.take(event)? {
+                on_block(&block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the record so far.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Ends the stream: a frame that was cut is counted as damage.
+    #[must_use]
+    pub fn finish(mut self) -> Record {
+        if let Some(cut) = self.decoder.finish() {
+            self.record.count_cut(&cut);
+        }
+        self.record
+    }
+}

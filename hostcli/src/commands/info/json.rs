@@ -1,0 +1,291 @@
+//! The machine-readable form of `info`. Its names are a contract: add, never rename.
+
+use nmiprof_wire::{ClockKind, Drops, LogLevel, NmiCounters, PmuKind, Sampling, WIRE_VERSION};
+use serde::Serialize;
+
+use crate::capture::{
+    Balance, CpuAccount, Identity, LogLine, Record, RunInfo, SampledEvent, WorkloadOutcome,
+};
+
+/// Version of this form; raised when a name changes its meaning or goes.
+const SCHEMA_VERSION: u32 = 1;
+
+/// Everything that `info` says.
+#[derive(Debug, Serialize)]
+pub(super) struct Info {
+    schema_version: u32,
+    wire_version: u16,
+    build_id: String,
+    cpus: u16,
+    cpu_name: String,
+    pmu: Pmu,
+    clock_hz: u64,
+    icount: bool,
+    deterministic: bool,
+    nmi_entry: &'static str,
+    fault_return: &'static str,
+    ring: Ring,
+    command_line: String,
+    events: Vec<Event>,
+    samples: u64,
+    totals: Totals,
+    nmi: Nmi,
+    ring_pages: u64,
+    per_cpu: Vec<Cpu>,
+    bytes: u64,
+    pub(super) bytes_per_sample: Option<f64>,
+    pub(super) unresolved_pct: Option<f64>,
+    pub(super) truncated_chains_pct: Option<f64>,
+    damaged: Damaged,
+    identity: Identity,
+    nmi_consistent: bool,
+    workloads: Vec<WorkloadOutcome>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    logs: Vec<Log>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fatal: Option<Fatal>,
+}
+
+#[derive(Debug, Serialize)]
+struct Pmu {
+    kind: &'static str,
+    name: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Ring {
+    mode: &'static str,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Event {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    freq: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Totals {
+    overflows: u64,
+    received: u64,
+    dropped: Dropped,
+    link_lost: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Dropped {
+    ring_full: u64,
+    no_frame: u64,
+    throttled: u64,
+    fault: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Nmi {
+    entries: u64,
+    runs: u64,
+    nested: u64,
+    rerun: u64,
+    handled: u64,
+    swallowed: u64,
+    unknown: u64,
+    external: u64,
+    reason_busy: u64,
+    back_to_back: u64,
+    page_faults: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Cpu {
+    cpu: usize,
+    totals: Totals,
+    nmi: Nmi,
+    ring_pages: u64,
+    reserve_frames_min: u32,
+    identity: Identity,
+}
+
+#[derive(Debug, Serialize)]
+struct Damaged {
+    frames: u64,
+    bytes: u64,
+    first_offset: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Log {
+    time: u64,
+    level: &'static str,
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Fatal {
+    cause: &'static str,
+    cpu: u16,
+    time: u64,
+    message: String,
+    file: String,
+    line: u32,
+}
+
+impl Info {
+    pub(super) fn new(run: &RunInfo, record: &Record, unresolved_pct: Option<f64>) -> Self {
+        let accounts = record.accounts();
+        let total = accounts.total();
+        Self {
+            schema_version: SCHEMA_VERSION,
+            wire_version: WIRE_VERSION,
+            build_id: run.build_id.to_string(),
+            cpus: run.cpus,
+            cpu_name: run.cpu_name.clone(),
+            pmu: Pmu::new(run),
+            clock_hz: run.clock_hz,
+            icount: run.clock == ClockKind::Instructions,
+            deterministic: run.deterministic,
+            nmi_entry: run.nmi_entry.name(),
+            fault_return: run.fault_return.name(),
+            ring: Ring {
+                mode: run.ring.name(),
+                bytes: run.ring_bytes,
+            },
+            command_line: run.command_line.clone(),
+            events: run.events.iter().map(Event::new).collect(),
+            samples: record.samples(),
+            totals: Totals::new(&total),
+            nmi: Nmi::new(&total.nmi),
+            ring_pages: total.ring_pages,
+            per_cpu: accounts.cpus().iter().enumerate().map(Cpu::new).collect(),
+            bytes: record.bytes(),
+            bytes_per_sample: record.bytes_per_sample(),
+            unresolved_pct,
+            truncated_chains_pct: record.truncated_chains_pct(),
+            damaged: Damaged::new(record),
+            identity: accounts.identity(),
+            nmi_consistent: !accounts.is_nmi_inconsistent(),
+            workloads: record.messages().workloads().to_vec(),
+            logs: record.messages().logs().iter().map(Log::new).collect(),
+            fatal: Fatal::new(record),
+        }
+    }
+}
+
+impl Pmu {
+    fn new(run: &RunInfo) -> Self {
+        Self {
+            kind: match run.pmu_kind {
+                PmuKind::Hardware => "hardware",
+                PmuKind::Virtual => "virtual",
+            },
+            name: run.pmu_name.clone(),
+        }
+    }
+}
+
+impl Event {
+    fn new(event: &SampledEvent) -> Self {
+        let (period, freq) = match event.sampling {
+            Sampling::Period(events) => (Some(events), None),
+            Sampling::Frequency(hz) => (None, Some(hz)),
+        };
+        Self {
+            name: event.name.clone(),
+            period,
+            freq,
+        }
+    }
+}
+
+impl Totals {
+    fn new(balance: &Balance) -> Self {
+        let Drops {
+            ring_full,
+            no_frame,
+            throttled,
+            fault,
+        } = balance.dropped;
+        Self {
+            overflows: balance.overflows,
+            received: balance.received,
+            dropped: Dropped {
+                ring_full,
+                no_frame,
+                throttled,
+                fault,
+            },
+            link_lost: balance.link_lost,
+        }
+    }
+}
+
+impl Nmi {
+    fn new(nmi: &NmiCounters) -> Self {
+        Self {
+            entries: nmi.entries,
+            runs: nmi.runs,
+            nested: nmi.nested,
+            rerun: nmi.rerun,
+            handled: nmi.handled,
+            swallowed: nmi.swallowed,
+            unknown: nmi.unknown,
+            external: nmi.external,
+            reason_busy: nmi.reason_busy,
+            back_to_back: nmi.back_to_back,
+            page_faults: nmi.page_faults,
+        }
+    }
+}
+
+impl Cpu {
+    fn new((cpu, account): (usize, &CpuAccount)) -> Self {
+        let balance = account.balance();
+        Self {
+            cpu,
+            totals: Totals::new(&balance),
+            nmi: Nmi::new(&balance.nmi),
+            ring_pages: balance.ring_pages,
+            reserve_frames_min: balance.reserve_frames_min,
+            identity: account.identity(),
+        }
+    }
+}
+
+impl Damaged {
+    fn new(record: &Record) -> Self {
+        let damage = record.damage();
+        Self {
+            frames: damage.frames,
+            bytes: damage.bytes,
+            first_offset: damage.first_offset,
+        }
+    }
+}
+
+impl Log {
+    fn new(log: &LogLine) -> Self {
+        Self {
+            time: log.time,
+            level: match log.level {
+                LogLevel::Warning => "warning",
+                LogLevel::Info => "info",
+            },
+            text: log.text.clone(),
+        }
+    }
+}
+
+impl Fatal {
+    fn new(record: &Record) -> Option<Self> {
+        record.messages().fatal().map(|fatal| Self {
+            cause: fatal.cause_name(),
+            cpu: fatal.cpu,
+            time: fatal.time,
+            message: fatal.message.clone(),
+            file: fatal.file.clone(),
+            line: fatal.line,
+        })
+    }
+}

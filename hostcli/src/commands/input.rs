@@ -1,0 +1,65 @@
+//! The flags that name what is read, and what they open.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::Error;
+use crate::capture::{Capture, Histogram, Record};
+use crate::symbols::{Image, SymbolError};
+
+/// What to read.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InputArgs {
+    /// Capture to read; `-` is the standard input
+    #[arg(short, long, value_name = "FILE", default_value = "nmiprof.data")]
+    pub input: PathBuf,
+    /// ELF of the kernel that made the capture; without it, the kernel that nmiprof carries
+    #[arg(short = 'k', long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
+}
+
+impl InputArgs {
+    /// Opens the capture.
+    ///
+    /// # Errors
+    /// Where it can't be read or is no capture.
+    pub fn open(&self) -> Result<Capture, Error> {
+        Ok(Capture::open(&self.input)?)
+    }
+
+    /// Finds the image that the capture's addresses belong to.
+    ///
+    /// # Errors
+    /// Where there is none, or the named one is of another build.
+    pub fn image(&self, capture: &Capture) -> Result<Image, Error> {
+        Ok(Image::find(&capture.run().build_id, self.vmlinux.as_deref())?)
+    }
+
+    /// Finds the image, or says on `notes` why addresses stay unresolved. A file that was named must fit.
+    ///
+    /// # Errors
+    /// Where the named file is not the capture's kernel.
+    pub fn image_if_any(&self, capture: &Capture, notes: &mut dyn Write) -> Result<Option<Image>, Error> {
+        match Image::find(&capture.run().build_id, self.vmlinux.as_deref()) {
+            Ok(image) => Ok(Some(image)),
+            Err(error @ SymbolError::NoImage { .. }) => {
+                writeln!(notes, "nmiprof: no symbols: {error}")?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Reads a whole capture and counts its samples by place.
+///
+/// # Errors
+/// Where reading fails or a second run begins.
+pub fn count(capture: Capture) -> Result<(Record, Histogram), Error> {
+    let mut histogram = Histogram::default();
+    let record = capture.read(|block| {
+        histogram.count(block);
+        Ok::<(), Error>(())
+    })?;
+    Ok((record, histogram))
+}

@@ -1,0 +1,69 @@
+//! The error of a run that did not complete, with what to do next.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use nmiprof_wire::FatalCause;
+
+use super::Args;
+use crate::machine::{Boot, Ending};
+
+/// A run that did not complete.
+#[derive(Debug)]
+pub struct EndedError {
+    boot: Box<Boot>,
+    file: PathBuf,
+}
+
+impl EndedError {
+    pub(super) fn new(boot: Boot, args: &Args) -> Self {
+        Self { boot: Box::new(boot), file: args.output.clone() }
+    }
+
+    /// Returns how the machine ended.
+    #[must_use]
+    pub fn ending(&self) -> &Ending {
+        &self.boot.ending
+    }
+
+    fn advice(&self) -> String {
+        let file = self.file.display();
+        match self.ending() {
+            Ending::Fatal(report) if report.cause == FatalCause::Configuration => {
+                "correct what it names, and record again".to_owned()
+            }
+            Ending::Fatal(_) | Ending::Speechless(_) => {
+                format!("that is a defect of the kernel: keep {file} and report it")
+            }
+            Ending::Hang { has_begun: true } => {
+                "give it more time by --timeout, or less to do by --duration or -c".to_owned()
+            }
+            Ending::Hang { has_begun: false } => "ask `nmiprof doctor`, and see the machine by -v".to_owned(),
+            Ending::Reset => {
+                "see the last exceptions by --qemu-arg=-d --qemu-arg=int --qemu-arg=-D --qemu-arg=qemu.log"
+                    .to_owned()
+            }
+            Ending::NoExitDevice | Ending::QemuFailed(_) => {
+                "correct --qemu-arg or --memory; -v shows the whole command line".to_owned()
+            }
+            Ending::Completed | Ending::Unfinished | Ending::Interrupted => {
+                format!("`nmiprof info -i {file}` shows what arrived; record again")
+            }
+        }
+    }
+}
+
+impl fmt::Display for EndedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let boot = &self.boot;
+        write!(f, "{}", boot.ending)?;
+        if matches!(boot.ending, Ending::Hang { .. }) {
+            let (samples, bytes) = (boot.record.samples(), boot.record.bytes());
+            write!(f, " ({:.0} s, {samples} samples, {bytes} bytes)", boot.elapsed.as_secs_f64())?;
+        }
+        write!(f, "; {}", self.advice())?;
+        if boot.stderr.is_empty() { Ok(()) } else { write!(f, "\nQEMU says: {}", boot.stderr) }
+    }
+}
+
+impl std::error::Error for EndedError {}

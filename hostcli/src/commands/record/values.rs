@@ -1,0 +1,32 @@
+//! From the text of a flag to its value.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// Returns a parser that lists the names of all values in the help and in errors.
+pub(super) fn choice<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + FromStr<Err = &'static str> + Send + Sync + 'static,
+{
+    let names = all.iter().map(|value| name(*value));
+    PossibleValuesParser::new(names).try_map(|word| word.parse::<T>())
+}
+
+pub(super) fn on_off() -> impl TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["on", "off"]).map(|word| word == "on")
+}
+
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number of seconds, such as 2.5".to_owned())?;
+    let duration = Duration::try_from_secs_f64(number).map_err(|error| error.to_string())?;
+    let is_representable = !duration.is_zero() && u64::try_from(duration.as_nanos()).is_ok();
+    is_representable.then_some(duration).ok_or_else(|| "out of range: above 0, below 585 years".to_owned())
+}
+
+/// Accepts what can be one word of the kernel command line.
+pub(super) fn word(text: &str) -> Result<String, &'static str> {
+    let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+    is_word.then(|| text.to_owned()).ok_or("expected a name without spaces")
+}

@@ -1,0 +1,173 @@
+//! `nmiprof report`: where the samples fell, as a table.
+//!
+//! A function's own share counts the samples that fell into its code; where samples carry call chains,
+//! its share with children counts those that fell into anything it called as well, each sample once. An
+//! inlined function counts as itself. Percentages are shares of all samples of the event.
+//!
+//! It finds something (exit status 1) where the identity is broken, the kernel gave up, its counters
+//! contradict each other, a result was wrong, or there are no samples. An incomplete capture is
+//! reported, with a note.
+
+mod callgraph;
+mod json;
+mod profile;
+mod table;
+
+use std::io::Write;
+
+use profile::{Profile, SortKey};
+
+use super::input::{self, InputArgs};
+use super::paths::{self, Paths};
+use super::summary::{self, Finding, findings, note_all};
+use super::{Error, Outcome, forgive_broken_pipe};
+use crate::capture::{Histogram, Record, RunInfo};
+use crate::symbols::Symbolizer;
+
+/// Show where the samples fell
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// What to read.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// What to tell apart
+    #[arg(
+        short,
+        long,
+        value_name = "KEY[,KEY...]",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "symbol"
+    )]
+    pub sort: Vec<SortKey>,
+    /// Leave out what has a smaller share than this
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    pub percent_limit: f64,
+    /// Print to the standard output, without colours or keys: the only way there is
+    #[arg(long)]
+    pub stdio: bool,
+    /// Show by which callers each function was reached
+    #[arg(short = 'g', long)]
+    pub call_graph: bool,
+    /// Show and sort by own shares only
+    #[arg(long)]
+    pub no_children: bool,
+    /// Count inlined functions as the functions that they were inlined into
+    #[arg(long)]
+    pub no_inline: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints the report of a capture.
+///
+/// # Errors
+/// Where the capture or its kernel's ELF can't be read, or the output not written.
+pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
+    forgive_broken_pipe(print(args, out, notes))
+}
+
+fn print(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
+    if !(0.0..=100.0).contains(&args.percent_limit) {
+        return Err(Error::Usage(
+            "--percent-limit takes a share from 0 to 100".to_owned(),
+        ));
+    }
+    let capture = args.input.open()?;
+    let image = args.input.image(&capture)?;
+    let mut symbolizer = Symbolizer::new(&image)?;
+    let run = capture.run().clone();
+    let (record, histogram) = input::count(capture)?;
+    let report = Report {
+        args,
+        run: &run,
+        record: &record,
+        histogram: &histogram,
+    };
+    if args.json {
+        report.print_json(&mut symbolizer, out)?;
+    } else {
+        report.print_text(&mut symbolizer, out)?;
+    }
+    out.flush()?;
+    let findings = findings(&record);
+    note_all(&findings, notes)?;
+    let is_good = findings.iter().all(|finding| *finding == Finding::Incomplete);
+    Ok(if is_good { Outcome::Good } else { Outcome::Findings })
+}
+
+/// What a report is made of.
+struct Report<'a> {
+    args: &'a Args,
+    run: &'a RunInfo,
+    record: &'a Record,
+    histogram: &'a Histogram,
+}
+
+impl Report<'_> {
+    fn print_text(&self, symbolizer: &mut Symbolizer<'_>, out: &mut dyn Write) -> Result<(), Error> {
+        if self.record.messages().fatal().is_some() {
+            let reason = summary::fatal_text(self.record);
+            writeln!(out, "# THE KERNEL GAVE UP: {reason}\n#")?;
+        }
+        summary::write_run(self.run, out)?;
+        for event in 0..self.run.events.len() {
+            self.print_event(u8::try_from(event).unwrap_or(u8::MAX), symbolizer, out)?;
+        }
+        writeln!(out, "#")?;
+        let unresolved_pct = paths::unresolved_pct(self.histogram, symbolizer);
+        summary::write_accounts(self.record, unresolved_pct, out)?;
+        summary::write_workloads(self.record, out)?;
+        summary::write_warnings(self.record, out)?;
+        Ok(())
+    }
+
+    fn print_event(
+        &self,
+        event: u8,
+        symbolizer: &mut Symbolizer<'_>,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let profile = self.profile(event, symbolizer);
+        let sampled = &self.run.events[usize::from(event)];
+        writeln!(out, "#\n# event: {}", summary::event_text(self.run, sampled))?;
+        writeln!(out, "# samples of it: {}\n#", profile.samples)?;
+        let graphs = if self.args.call_graph {
+            let paths = self.paths(symbolizer);
+            callgraph::build(&profile, self.histogram, paths, self.args.percent_limit)
+        } else {
+            callgraph::Graphs::default()
+        };
+        table::write(&profile, &graphs, self.args.percent_limit, out)?;
+        Ok(())
+    }
+
+    fn print_json(&self, symbolizer: &mut Symbolizer<'_>, out: &mut dyn Write) -> Result<(), Error> {
+        let events = 0..u8::try_from(self.run.events.len()).unwrap_or(u8::MAX);
+        let profiles: Vec<_> = events.map(|event| self.profile(event, symbolizer)).collect();
+        let unresolved_pct = paths::unresolved_pct(self.histogram, symbolizer);
+        let limit = self.args.percent_limit;
+        let report = json::Report::new(self.run, self.record, &profiles, unresolved_pct, limit);
+        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+        Ok(())
+    }
+
+    fn profile(&self, event: u8, symbolizer: &mut Symbolizer<'_>) -> Profile {
+        let has_children = self.run.has_chains && !self.args.no_children;
+        let name = self.run.event_name(event);
+        Profile::new(
+            event,
+            name,
+            &self.args.sort,
+            has_children,
+            self.histogram,
+            self.paths(symbolizer),
+        )
+    }
+
+    fn paths<'a, 'elf>(&'a self, symbolizer: &'a mut Symbolizer<'elf>) -> Paths<'a, 'elf> {
+        Paths::new(symbolizer, self.record.chains(), !self.args.no_inline)
+    }
+}

@@ -1,0 +1,91 @@
+//! `nmiprof script`: every sample, one after the other.
+//!
+//! A line is `[cpu] time: event: ip symbol+offset (file:line)`; fields that were not asked for are left
+//! out. Where samples carry call chains, the functions follow on lines of their own, innermost first,
+//! and then an empty line. Samples come in the order of the capture: by time on each CPU. Raw fields
+//! need no ELF. It finds something (exit status 1) where there are no samples.
+
+mod fields;
+mod printer;
+
+use std::io::{BufWriter, Write};
+
+use fields::{Field, Fields};
+use printer::Printer;
+
+use super::input::InputArgs;
+use super::summary::{Finding, findings, note_all};
+use super::{Error, Outcome, forgive_broken_pipe};
+use crate::capture::Capture;
+use crate::symbols::Symbolizer;
+
+/// Print every sample
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// What to read.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Fields to print
+    #[arg(
+        short = 'F',
+        long,
+        value_name = "FIELD[,FIELD...]",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "cpu,time,event,ip,sym,symoff,srcline"
+    )]
+    pub fields: Vec<Field>,
+    /// Leave out the call chains
+    #[arg(short = 'G', long)]
+    pub hide_call_graph: bool,
+    /// Leave out inlined functions in call chains
+    #[arg(long)]
+    pub no_inline: bool,
+}
+
+/// Prints the samples of a capture.
+///
+/// # Errors
+/// Where the capture or its kernel's ELF can't be read, or the output not written.
+pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
+    forgive_broken_pipe(print(args, out, notes))
+}
+
+fn print(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
+    let fields = Fields::new(&args.fields);
+    let capture = args.input.open()?;
+    if !fields.need_symbols() {
+        return print_samples(args, fields, None, capture, out, notes);
+    }
+    let image = args.input.image(&capture)?;
+    let symbolizer = Symbolizer::new(&image)?;
+    print_samples(args, fields, Some(symbolizer), capture, out, notes)
+}
+
+fn print_samples(
+    args: &Args,
+    fields: Fields,
+    symbolizer: Option<Symbolizer<'_>>,
+    capture: Capture,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> Result<Outcome, Error> {
+    let mut out = BufWriter::with_capacity(1 << 16, out);
+    let run = capture.run().clone();
+    let mut printer = Printer::new(&run, fields, symbolizer, !args.no_inline);
+    let record = capture.read(|block| {
+        let has_chains = block.has_chains && !args.hide_call_graph;
+        let mut samples = block.samples.iter();
+        samples.try_for_each(|sample| printer.print(block, sample, has_chains, &mut out))?;
+        Ok::<(), Error>(())
+    })?;
+    out.flush()?;
+    let findings = findings(&record);
+    note_all(&findings, notes)?;
+    let is_empty = findings.contains(&Finding::NoSamples);
+    Ok(if is_empty {
+        Outcome::Findings
+    } else {
+        Outcome::Good
+    })
+}

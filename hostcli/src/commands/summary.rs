@@ -1,0 +1,227 @@
+//! What every report says of the run, before and after its own content.
+//!
+//! A virtual count is never passed off as a hardware count: the PMU is named with every event.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use nmiprof_wire::{ClockKind, LogLevel, PmuKind, Sampling};
+
+use crate::capture::{Identity, Record, RunInfo, SampledEvent};
+
+/// Something that needs attention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// The kernel gave up.
+    Fatal(String),
+    /// The identity is broken.
+    Broken,
+    /// The identity can't be judged.
+    Incomplete,
+    /// The NMI counters contradict each other.
+    NmiInconsistent,
+    /// A workload computed something wrong.
+    WrongResults(String, u64),
+    /// There is nothing to show.
+    NoSamples,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fatal(reason) => write!(f, "THE KERNEL GAVE UP: {reason}"),
+            Self::Broken => f.write_str(
+                "the accounting identity is broken: overflows are not received + dropped + link_lost",
+            ),
+            Self::Incomplete => f.write_str(
+                "the capture is incomplete: final counters are missing, and link_lost is a lower bound",
+            ),
+            Self::NmiInconsistent => f.write_str("the NMI counters of a CPU contradict each other"),
+            Self::WrongResults(name, count) => write!(f, "workload {name}: {count} wrong results"),
+            Self::NoSamples => f.write_str("there are no samples"),
+        }
+    }
+}
+
+/// Collects the findings, the most important ones first.
+pub(super) fn findings(record: &Record) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(
+        record
+            .messages()
+            .fatal()
+            .map(|_| Finding::Fatal(fatal_text(record))),
+    );
+    match record.accounts().identity() {
+        Identity::Broken => findings.push(Finding::Broken),
+        Identity::Incomplete => findings.push(Finding::Incomplete),
+        Identity::Holds => {}
+    }
+    if record.accounts().is_nmi_inconsistent() {
+        findings.push(Finding::NmiInconsistent);
+    }
+    let wrong = record
+        .messages()
+        .workloads()
+        .iter()
+        .filter(|w| w.wrong_results > 0);
+    findings.extend(wrong.map(|w| Finding::WrongResults(w.name.clone(), w.wrong_results)));
+    if record.samples() == 0 {
+        findings.push(Finding::NoSamples);
+    }
+    findings
+}
+
+/// Says on `notes` what was found.
+pub(super) fn note_all(findings: &[Finding], notes: &mut dyn Write) -> io::Result<()> {
+    findings
+        .iter()
+        .try_for_each(|finding| writeln!(notes, "nmiprof: {finding}"))
+}
+
+/// Returns why the kernel gave up, in one line.
+pub(super) fn fatal_text(record: &Record) -> String {
+    let Some(fatal) = record.messages().fatal() else {
+        return String::new();
+    };
+    let place = if fatal.file.is_empty() {
+        String::new()
+    } else {
+        format!(" at {}:{}", fatal.file, fatal.line)
+    };
+    format!(
+        "{} on CPU {}{place}: {}",
+        fatal.cause_name(),
+        fatal.cpu,
+        fatal.message
+    )
+}
+
+/// Returns an event and how often it is sampled, in words.
+pub(super) fn event_text(run: &RunInfo, event: &SampledEvent) -> String {
+    let kind = match run.pmu_kind {
+        PmuKind::Hardware => "",
+        PmuKind::Virtual => " (virtual)",
+    };
+    format!("{}{kind}, {}", event.name, sampling_text(event.sampling))
+}
+
+/// Returns how often an event is sampled, in words.
+pub(super) fn sampling_text(sampling: Sampling) -> String {
+    match sampling {
+        Sampling::Period(events) => format!("one sample every {events}"),
+        Sampling::Frequency(hz) => format!("{hz} samples per second"),
+    }
+}
+
+/// Returns what the PMU is, in words.
+pub(super) fn pmu_text(run: &RunInfo) -> String {
+    match run.pmu_kind {
+        PmuKind::Hardware => format!("hardware ({})", run.pmu_name),
+        PmuKind::Virtual => {
+            format!("virtual ({}): a timer stands in for the counter", run.pmu_name)
+        }
+    }
+}
+
+/// Returns what the clock is, in words.
+pub(super) fn clock_text(run: &RunInfo) -> String {
+    let tick = match run.clock {
+        ClockKind::Instructions => "one tick is one retired instruction",
+        ClockKind::Time => "time, not instructions",
+    };
+    format!("{} Hz, {tick}", run.clock_hz)
+}
+
+/// Returns whether the run repeats, in words.
+pub(super) fn deterministic_text(run: &RunInfo) -> &'static str {
+    if run.deterministic {
+        "yes: the same command line gives the same samples again"
+    } else {
+        "no"
+    }
+}
+
+/// Writes what describes the run, one `# ` line each.
+pub(super) fn write_run(run: &RunInfo, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "# PMU: {}", pmu_text(run))?;
+    writeln!(out, "# clock: {}", clock_text(run))?;
+    writeln!(
+        out,
+        "# NMI entry: {}, faults return by {}; ring: {}, {} bytes per CPU",
+        run.nmi_entry, run.fault_return, run.ring, run.ring_bytes
+    )?;
+    writeln!(out, "# CPUs: {} ({})", run.cpus, run.cpu_name)?;
+    writeln!(out, "# deterministic: {}", deterministic_text(run))?;
+    writeln!(out, "# kernel build: {}", run.build_id)
+}
+
+/// Writes how complete the samples are, one `# ` line each.
+pub(super) fn write_accounts(
+    record: &Record,
+    unresolved_pct: Option<f64>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let total = record.accounts().total();
+    let dropped = total.dropped;
+    writeln!(
+        out,
+        "# samples: {} received of {} overflows",
+        total.received, total.overflows
+    )?;
+    writeln!(
+        out,
+        "# lost: {} ring_full, {} no_frame, {} throttled, {} fault, {} on the line",
+        dropped.ring_full, dropped.no_frame, dropped.throttled, dropped.fault, total.link_lost
+    )?;
+    writeln!(
+        out,
+        "# unresolved: {}   truncated or lost call chains: {}",
+        percent_text(unresolved_pct),
+        percent_text(record.truncated_chains_pct())
+    )?;
+    write_damage(record, out)?;
+    writeln!(out, "# identity: {}", identity_text(record.accounts().identity()))
+}
+
+fn write_damage(record: &Record, out: &mut dyn Write) -> io::Result<()> {
+    let damage = record.damage();
+    write!(out, "# damaged: {} frames, {} bytes", damage.frames, damage.bytes)?;
+    match damage.first_offset {
+        Some(offset) => writeln!(out, ", the first at byte {offset}"),
+        None => writeln!(out),
+    }
+}
+
+/// Writes the outcomes of the workloads, one `# ` line each.
+pub(super) fn write_workloads(record: &Record, out: &mut dyn Write) -> io::Result<()> {
+    for workload in record.messages().workloads() {
+        write!(out, "# workload {}: {} steps", workload.name, workload.steps)?;
+        if let Some(instructions) = workload.instructions_per_step {
+            write!(out, " of {instructions} instructions")?;
+        }
+        writeln!(out, ", {} wrong results", workload.wrong_results)?;
+    }
+    Ok(())
+}
+
+/// Writes the kernel's warnings, one `# ` line each.
+pub(super) fn write_warnings(record: &Record, out: &mut dyn Write) -> io::Result<()> {
+    let logs = record.messages().logs().iter();
+    let mut warnings = logs.filter(|log| log.level == LogLevel::Warning);
+    warnings.try_for_each(|log| writeln!(out, "# kernel warning: {}", log.text))
+}
+
+/// Returns the verdict on the identity, in words.
+pub(super) const fn identity_text(identity: Identity) -> &'static str {
+    match identity {
+        Identity::Holds => "holds (overflows = received + dropped + link_lost)",
+        Identity::Broken => "BROKEN (overflows are not received + dropped + link_lost)",
+        Identity::Incomplete => "incomplete (final counters are missing; link_lost is a lower bound)",
+    }
+}
+
+/// Returns a percentage with two digits, or what stands for none.
+pub(super) fn percent_text(percent: Option<f64>) -> String {
+    percent.map_or_else(|| "n/a".to_owned(), |percent| format!("{percent:.2}%"))
+}

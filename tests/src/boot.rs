@@ -1,0 +1,229 @@
+//! One boot of an embedded image, described step by step, and what came of it.
+
+use std::fs;
+use std::time::Duration;
+
+use nmiprof::capture::{LogLine, Record};
+use nmiprof::images::Image;
+use nmiprof::machine::{self, CommandLine, MachineConfig, Observer, Program, Size, Stop};
+use nmiprof_wire::{Line, Options};
+
+use crate::skips::Skip;
+use crate::verdict::Verdict;
+
+/// A boot to be done.
+#[derive(Clone, Debug)]
+#[must_use = "nothing boots before `run`"]
+pub struct Boot {
+    image: Image,
+    kernel_command_line: String,
+    memory: Size,
+    icount: bool,
+    has_exit_device: bool,
+    qemu_args: Vec<String>,
+    limit: Duration,
+    program: Option<Program>,
+}
+
+impl Boot {
+    /// Wall time that a run gets unless the test says otherwise.
+    pub const LIMIT: Duration = Duration::from_secs(60);
+
+    /// Describes a boot of `image` with the defaults of `nmiprof record`.
+    pub fn image(image: Image) -> Self {
+        let options = Options { line: Line::File, ..Options::default() };
+        Self {
+            image,
+            kernel_command_line: options.to_string(),
+            memory: Size::mib(256),
+            icount: true,
+            has_exit_device: true,
+            qemu_args: Vec::new(),
+            limit: Self::LIMIT,
+            program: None,
+        }
+    }
+
+    /// Replaces the kernel command line. The line is always a file.
+    pub fn options(mut self, options: &Options<'_>) -> Self {
+        let options = Options { line: Line::File, ..*options };
+        self.kernel_command_line = options.to_string();
+        self
+    }
+
+    /// Adds words to the kernel command line; they win over earlier ones.
+    pub fn append(mut self, words: &str) -> Self {
+        self.kernel_command_line = format!("{} {words}", self.kernel_command_line);
+        self
+    }
+
+    /// Sets the memory of the machine.
+    pub fn memory(mut self, memory: Size) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// Lets the clock of the machine count time instead of instructions.
+    pub fn without_icount(mut self) -> Self {
+        self.icount = false;
+        self
+    }
+
+    /// Leaves out the device by which the kernel ends the machine.
+    pub fn without_exit_device(mut self) -> Self {
+        self.has_exit_device = false;
+        self
+    }
+
+    /// Adds an argument for QEMU, after ours.
+    pub fn qemu_arg(mut self, arg: &str) -> Self {
+        self.qemu_args.push(arg.to_owned());
+        self
+    }
+
+    /// Sets the wall time after which the machine is ended.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Uses this QEMU instead of the one that is found.
+    pub fn program(mut self, program: Program) -> Self {
+        self.program = Some(program);
+        self
+    }
+
+    /// Boots, waits for the end, and judges. The command line is printed, and kept.
+    ///
+    /// # Panics
+    /// Where there is no place for a temporary file.
+    #[must_use]
+    pub fn run(self) -> Run {
+        let directory = tempfile::tempdir().expect("tests need room for temporary files");
+        let mut scribe = Scribe::default();
+        let config = MachineConfig {
+            kernel_command_line: self.kernel_command_line,
+            memory: self.memory,
+            icount: self.icount,
+            has_exit_device: self.has_exit_device,
+            extra_args: self.qemu_args,
+            limit: self.limit,
+            ..MachineConfig::new(self.image.elf(), directory.path().join("line"))
+        };
+        let program = match self.program.map_or_else(Program::find, Ok) {
+            Ok(program) => program,
+            Err(missing) => return Run::skipped(Skip::needed_in_ci(missing.to_string())),
+        };
+        let result = machine::boot(&program, &config, &mut scribe);
+        let verdict = Verdict::of(&result);
+        eprintln!("{verdict}");
+        Run {
+            verdict,
+            // A machine that never started has left no file.
+            capture: fs::read(&config.line).unwrap_or_default(),
+            command_line: scribe.command_line,
+            boot: result.ok(),
+        }
+    }
+}
+
+/// Keeps and prints what a failed test needs to be run again by hand.
+#[derive(Default)]
+struct Scribe {
+    command_line: Option<CommandLine>,
+}
+
+impl Observer for Scribe {
+    fn started(&mut self, command_line: &CommandLine) {
+        eprintln!("{command_line}");
+        self.command_line = Some(command_line.clone());
+    }
+
+    fn log(&mut self, line: &LogLine) {
+        eprintln!("kernel: {}", line.text);
+    }
+}
+
+/// What came of a boot.
+#[derive(Debug)]
+pub struct Run {
+    /// What it means.
+    pub verdict: Verdict,
+    /// The bytes of the line, verbatim.
+    pub capture: Vec<u8>,
+    /// The QEMU command line; `None` where nothing was started.
+    pub command_line: Option<CommandLine>,
+    boot: Option<machine::Boot>,
+}
+
+impl Run {
+    /// Returns the completed run, or `None` after registering a skip.
+    ///
+    /// # Panics
+    /// On every verdict but `Pass` and `Skip`, and on a skip that CI does not tolerate.
+    #[track_caller]
+    #[must_use = "a skipped test has to return"]
+    pub fn passed(self) -> Option<Completed> {
+        match (self.verdict, self.boot) {
+            (Verdict::Pass, Some(boot)) => {
+                Some(Completed { capture: self.capture, record: boot.record, elapsed: boot.elapsed })
+            }
+            (Verdict::Skip(skip), _) => {
+                skip.register();
+                None
+            }
+            (verdict, boot) => {
+                let stderr = boot.map(|boot| boot.stderr).unwrap_or_default();
+                let command_line = self.command_line.as_ref().map(ToString::to_string);
+                panic!("{verdict}\nQEMU says: {stderr}\n{}", command_line.unwrap_or_default())
+            }
+        }
+    }
+
+    /// Returns the verdict of a run that is expected to go wrong, or `None` after registering a skip.
+    ///
+    /// # Panics
+    /// On a skip that CI does not tolerate.
+    #[track_caller]
+    #[must_use = "a skipped test has to return"]
+    pub fn verdict(&self) -> Option<&Verdict> {
+        if let Verdict::Skip(skip) = &self.verdict {
+            skip.register();
+            return None;
+        }
+        Some(&self.verdict)
+    }
+
+    /// Returns how the machine came to its end.
+    #[must_use]
+    pub fn stop(&self) -> Option<Stop> {
+        self.boot.as_ref().map(|boot| boot.stop)
+    }
+
+    /// Returns what QEMU wrote to its standard error.
+    #[must_use]
+    pub fn stderr(&self) -> &str {
+        self.boot.as_ref().map_or("", |boot| &boot.stderr)
+    }
+
+    /// Returns what came over the line; `None` where nothing was started.
+    #[must_use]
+    pub fn record(&self) -> Option<&Record> {
+        self.boot.as_ref().map(|boot| &boot.record)
+    }
+
+    fn skipped(skip: Skip) -> Self {
+        Self { verdict: Verdict::Skip(skip), capture: Vec::new(), command_line: None, boot: None }
+    }
+}
+
+/// A run that passed.
+#[derive(Debug)]
+pub struct Completed {
+    /// The bytes of the line, verbatim.
+    pub capture: Vec<u8>,
+    /// What they say, but for the samples.
+    pub record: Record,
+    /// Wall time from start to end.
+    pub elapsed: Duration,
+}

@@ -1,0 +1,34 @@
+//! Samples of a finished capture, for tests that look at each of them.
+
+use nmiprof::capture::{CaptureError, Stream};
+
+/// One sample with its whole call chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainedSample {
+    /// When it was taken, in clock ticks.
+    pub time: u64,
+    /// The interrupted instruction.
+    pub ip: u64,
+    /// Return addresses, innermost first.
+    pub callers: Vec<u64>,
+}
+
+/// Decodes all samples of a capture.
+///
+/// # Panics
+/// If the capture can't be decoded.
+#[must_use]
+pub fn samples(capture: &[u8]) -> Vec<ChainedSample> {
+    let mut samples = Vec::new();
+    let mut stream = Stream::new("test");
+    let decoded: Result<(), CaptureError> = stream.push(capture, |block| {
+        samples.extend(block.samples.iter().map(|sample| ChainedSample {
+            time: sample.time,
+            ip: sample.ip,
+            callers: block.chains.callers(sample.chain).collect(),
+        }));
+        Ok(())
+    });
+    decoded.expect("a capture of this build decodes");
+    samples
+}
