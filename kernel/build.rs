@@ -1,4 +1,4 @@
-//! Tells the linker where the kernel's parts go, and to give the image a build-id.
+//! Tells the linker where the kernel's parts go, and to give the image a build-id, which names it in captures.
 
 use std::env;
 

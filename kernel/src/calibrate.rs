@@ -65,16 +65,10 @@ pub fn run(
     }
     let exact = second.interval() == Some(PERIOD) && timestamps_count_instructions();
     let calibration = match resume_ticks.filter(|_| exact) {
-        Some(resume_ticks) => Calibration {
-            clock: ClockKind::Instructions,
-            resume_ticks,
-            sample_ticks: second.sample_ticks(),
-        },
-        None => Calibration {
-            clock: ClockKind::Time,
-            resume_ticks: 0,
-            sample_ticks: None,
-        },
+        Some(resume_ticks) => {
+            Calibration { clock: ClockKind::Instructions, resume_ticks, sample_ticks: second.sample_ticks() }
+        }
+        None => Calibration { clock: ClockKind::Time, resume_ticks: 0, sample_ticks: None },
     };
     Ok((calibration, ring))
 }
@@ -124,9 +118,7 @@ fn pass(
 ) -> Result<(Pass, Producer<'static, LazyArea>), CalibrationError> {
     let mut pmu = VirtualPmu::new(cpu.apic, resume_ticks);
     pmu.set_period(PERIOD);
-    cpu.nmi
-        .start(cpu.apic, Sampler::new(pmu, ring, false))
-        .map_err(CalibrationError::Refused)?;
+    cpu.nmi.start(cpu.apic, Sampler::new(pmu, ring, false)).map_err(CalibrationError::Refused)?;
     walk_sled(cpu, tsc_hz);
     let sampler = cpu.nmi.stop(cpu.apic).ok_or(CalibrationError::Silent)?;
     Ok((hits(drain), sampler.into_ring()))
@@ -148,16 +140,10 @@ fn walk_sled(cpu: &PerCpu, tsc_hz: u64) {
 }
 
 fn hits(drain: &mut Drain) -> Pass {
-    let mut pass = Pass {
-        hits: [Hit::default(); SAMPLES_MAX],
-        samples: 0,
-    };
+    let mut pass = Pass { hits: [Hit::default(); SAMPLES_MAX], samples: 0 };
     drain.discard(|sample| {
         if let (Some(offset), Some(slot)) = (sled_offset(sample.ip), pass.hits.get_mut(pass.samples)) {
-            *slot = Hit {
-                offset,
-                time: sample.time,
-            };
+            *slot = Hit { offset, time: sample.time };
             pass.samples += 1;
         }
     });

@@ -32,11 +32,7 @@ pub fn memory(boot: &BootInfo) -> Result<(), MapError> {
     space::build(boot.memory())?;
     heap::init()?;
     let usable_bytes: u64 = boot.memory().iter().map(|range| range.end - range.start).sum();
-    info!(
-        "memory: {} MiB usable in {} runs",
-        usable_bytes >> 20,
-        boot.memory().len()
-    );
+    info!("memory: {} MiB usable in {} runs", usable_bytes >> 20, boot.memory().len());
     Ok(())
 }
 
@@ -44,10 +40,7 @@ pub fn memory(boot: &BootInfo) -> Result<(), MapError> {
 pub fn workloads(options: &Options<'_>) -> Vec<Task> {
     workloads::select(options.workloads).unwrap_or_else(|name| {
         let known: Vec<_> = workloads::ALL.iter().map(|entry| entry.0).collect();
-        report::configuration(format_args!(
-            "unknown workload `{name}`; known: {}",
-            known.join(", ")
-        ))
+        report::configuration(format_args!("unknown workload `{name}`; known: {}", known.join(", ")))
     })
 }
 
@@ -67,21 +60,11 @@ pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
     Box::leak(Box::new(segments)).load();
     let reserve = FrameReserve::new(options.reserve_frames);
     let apic = LocalApic::enable();
-    let cpu = PerCpu::install(
-        0,
-        apic,
-        stack::thread_stack(),
-        nmi::PerCpu::new(nmi_stack),
-        reserve,
-    );
+    let cpu = PerCpu::install(0, apic, stack::thread_stack(), nmi::PerCpu::new(nmi_stack), reserve);
     entry::install(options.nmi_entry);
     idt::load();
     pic::silence_and_enable_interrupts();
-    info!(
-        "cpu 0: APIC {} ({apic:?}), NMI entry {}",
-        apic.id(),
-        options.nmi_entry
-    );
+    info!("cpu 0: APIC {} ({apic:?}), NMI entry {}", apic.id(), options.nmi_entry);
     cpu
 }
 

@@ -19,9 +19,7 @@ use crate::text::FixedText;
 
 /// Reports a CPU exception that nothing handles.
 pub fn exception(vector: u64, error: u64, fault_address: u64, interrupted: &IretFrame) -> ! {
-    let IretFrame {
-        rip, rsp, rflags, cs, ..
-    } = interrupted;
+    let IretFrame { rip, rsp, rflags, cs, .. } = interrupted;
     let text = format_args!(
         "exception {vector} ({}), error code {error:#x}, CR2 {fault_address:#x}, RIP {rip:#x}, CS {cs:#x}, \
          RFLAGS {rflags:#x}, RSP {rsp:#x}",
@@ -33,12 +31,7 @@ pub fn exception(vector: u64, error: u64, fault_address: u64, interrupted: &Iret
 /// Reports that a named invariant does not hold.
 pub fn broken_invariant(invariant: &str, interrupted: &IretFrame) -> ! {
     let IretFrame { rip, rsp, .. } = interrupted;
-    fatal(
-        FatalCause::Invariant,
-        format_args!("{invariant}; interrupted RIP {rip:#x}, RSP {rsp:#x}"),
-        "",
-        0,
-    )
+    fatal(FatalCause::Invariant, format_args!("{invariant}; interrupted RIP {rip:#x}, RSP {rsp:#x}"), "", 0)
 }
 
 /// Reports a command line that can't be honoured.
@@ -48,9 +41,7 @@ pub fn configuration(text: fmt::Arguments<'_>) -> ! {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    let (file, line) = info
-        .location()
-        .map_or(("", 0), |location| (location.file(), location.line()));
+    let (file, line) = info.location().map_or(("", 0), |location| (location.file(), location.line()));
     fatal(FatalCause::Panic, format_args!("{}", info.message()), file, line)
 }
 
@@ -61,14 +52,7 @@ fn fatal(cause: FatalCause, text: fmt::Arguments<'_>, file: &str, line: u32) -> 
     interrupts::disable();
     if !REPORTING.swap(true, Ordering::Relaxed) {
         let message = FixedText::<512>::format(text);
-        let fatal = Fatal {
-            cause,
-            cpu: 0,
-            time: cpu::timestamp(),
-            message: message.as_str(),
-            file,
-            line,
-        };
+        let fatal = Fatal { cause, cpu: 0, time: cpu::timestamp(), message: message.as_str(), file, line };
         send(&Frame::Fatal(fatal));
     }
     exit(exit_code(cause))

@@ -14,15 +14,9 @@ static BOOT: Once<BootInfo> = Once::new();
 pub fn kernel_main(boot: BootInfo) -> ! {
     let boot = BOOT.call_once(|| boot);
     stream::open();
-    info!(
-        "nmiprof kernel {}, command line: {}",
-        arch::build_id::build_id(),
-        boot.command_line()
-    );
+    info!("nmiprof kernel {}, command line: {}", arch::build_id::build_id(), boot.command_line());
     let Err(error) = init::memory(boot).and_then(|()| stack::continue_on_thread_stack(profile));
-    report::configuration(format_args!(
-        "not enough memory to start ({error:?}): give the machine more"
-    ));
+    report::configuration(format_args!("not enough memory to start ({error:?}): give the machine more"));
 }
 
 /// Profiles the workloads as the command line asks, and leaves.

@@ -39,9 +39,7 @@ impl Tag {
 
     /// Reads a record's tag.
     pub const fn from_bits(bits: u64) -> Self {
-        Self {
-            truncated: bits & Self::TRUNCATED != 0,
-        }
+        Self { truncated: bits & Self::TRUNCATED != 0 }
     }
 }
 
@@ -89,14 +87,9 @@ impl Sampler {
         record.push(run.interrupted.rip);
         let mut tag = Tag::default();
         if self.chains {
-            let end = callchain::walk(
-                run.thread_stack,
-                run.interrupted.rsp,
-                run.frame_pointer,
-                |address| {
-                    record.push(address);
-                },
-            );
+            let end = callchain::walk(run.thread_stack, run.interrupted.rsp, run.frame_pointer, |address| {
+                record.push(address);
+            });
             tag.truncated = end == End::Truncated;
         }
         record.commit(tag.to_bits());

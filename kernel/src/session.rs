@@ -53,16 +53,8 @@ impl Session {
         report_clock(&frequencies, &calibration);
         let cpu_name = BrandString::read();
         let ring = Some(producer);
-        let mut session = Self {
-            options,
-            cpu,
-            cpu_name,
-            frequencies,
-            calibration,
-            ring,
-            drain,
-            next_hello: 0,
-        };
+        let mut session =
+            Self { options, cpu, cpu_name, frequencies, calibration, ring, drain, next_hello: 0 };
         session.introduce();
         session
     }
@@ -87,10 +79,7 @@ impl Session {
         pmu.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
         self.cpu.nmi.counters.overflows.reset();
-        let started = self
-            .cpu
-            .nmi
-            .start(self.cpu.apic, Sampler::new(pmu, ring, self.options.chains));
+        let started = self.cpu.nmi.start(self.cpu.apic, Sampler::new(pmu, ring, self.options.chains));
         started.expect("the self-test has started the same timer");
         info!("sampling: one {} sample every {period} events", self.event_name());
     }
@@ -140,10 +129,7 @@ impl Session {
     }
 
     fn hello(&self, time: u64) -> Hello<'_> {
-        let event = EventInfo {
-            name: self.event_name(),
-            sampling: self.options.sampling,
-        };
+        let event = EventInfo { name: self.event_name(), sampling: self.options.sampling };
         let exact = self.calibration.clock == ClockKind::Instructions;
         Hello {
             wire_version: WIRE_VERSION,
@@ -155,14 +141,11 @@ impl Session {
             cpus: 1,
             cpu_name: self.cpu_name.as_str(),
             pmu: PmuInfo {
-                kind: if VirtualLapicPmu::IS_VIRTUAL {
-                    PmuKind::Virtual
-                } else {
-                    PmuKind::Hardware
-                },
+                kind: if VirtualLapicPmu::IS_VIRTUAL { PmuKind::Virtual } else { PmuKind::Hardware },
                 name: VirtualLapicPmu::NAME,
             },
             events: core::iter::once(event).collect(),
+            sample_instructions: self.calibration.sample_ticks,
             deterministic: exact && self.options.line == Line::File,
             options: self.options,
         }
@@ -185,10 +168,7 @@ impl Session {
 
 fn make_ring(
     options: &Options<'_>,
-) -> (
-    Producer<'static, LazyArea>,
-    nmiprof_ring::Consumer<'static, LazyArea>,
-) {
+) -> (Producer<'static, LazyArea>, nmiprof_ring::Consumer<'static, LazyArea>) {
     let area = LazyArea::new(options.ring_bytes).unwrap_or_else(|error| {
         report::configuration(format_args!(
             "ring_bytes={}: {error:?}; choose a smaller ring",

@@ -24,10 +24,7 @@ pub fn open() {
     *STREAM.lock() = Port::open().map(|mut port| {
         // Ends whatever firmware has left on the line.
         port.send(&[0]);
-        Stream {
-            port,
-            line: [0; LINE_BYTES_MAX],
-        }
+        Stream { port, line: [0; LINE_BYTES_MAX] }
     });
 }
 
@@ -50,11 +47,7 @@ pub fn flush() {
 /// Sends one line of text.
 pub fn log(level: LogLevel, text: fmt::Arguments<'_>) {
     let text = FixedText::<480>::format(text);
-    send(&Frame::Log(Log {
-        time: cpu::timestamp(),
-        level,
-        text: text.as_str(),
-    }));
+    send(&Frame::Log(Log { time: cpu::timestamp(), level, text: text.as_str() }));
 }
 
 /// Sends one line of information, formatted.

@@ -12,10 +12,7 @@ pub struct FixedText<const N: usize> {
 impl<const N: usize> FixedText<N> {
     /// Formats text, cut to what fits.
     pub fn format(text: fmt::Arguments<'_>) -> Self {
-        let mut this = Self {
-            bytes: [0; N],
-            len: 0,
-        };
+        let mut this = Self { bytes: [0; N], len: 0 };
         // An error means that the text was cut, or that a Display failed: what there is, is used.
         let _ = fmt::Write::write_fmt(&mut this, text);
         this
@@ -32,10 +29,6 @@ impl<const N: usize> fmt::Write for FixedText<N> {
         let fits = text.floor_char_boundary(N - self.len);
         self.bytes[self.len..self.len + fits].copy_from_slice(&text.as_bytes()[..fits]);
         self.len += fits;
-        if fits == text.len() {
-            Ok(())
-        } else {
-            Err(fmt::Error)
-        }
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }

@@ -87,6 +87,8 @@ fn a_kernel_that_forgets_samples_breaks_the_identity() {
 
 #[test]
 fn the_self_test_image_without_a_mutant_accounts_for_everything() {
-    let Some(run) = Boot::image(Image::Selftest).append("duration_ns=100000000").run().passed() else { return };
+    let Some(run) = Boot::image(Image::Selftest).append("duration_ns=100000000").run().passed() else {
+        return;
+    };
     balanced(&run);
 }

@@ -22,25 +22,11 @@ const SAMPLES: u64 = 3000;
 /// One piece of damage. Positions are shares of the capture's length.
 #[derive(Clone, Debug)]
 enum Damage {
-    FlipBit {
-        at: prop::sample::Index,
-        bit: u8,
-    },
-    Remove {
-        at: prop::sample::Index,
-        bytes: usize,
-    },
-    CutTail {
-        at: prop::sample::Index,
-    },
-    Insert {
-        at: prop::sample::Index,
-        garbage: Vec<u8>,
-    },
-    InsertBetweenFrames {
-        at: prop::sample::Index,
-        garbage: Vec<u8>,
-    },
+    FlipBit { at: prop::sample::Index, bit: u8 },
+    Remove { at: prop::sample::Index, bytes: usize },
+    CutTail { at: prop::sample::Index },
+    Insert { at: prop::sample::Index, garbage: Vec<u8> },
+    InsertBetweenFrames { at: prop::sample::Index, garbage: Vec<u8> },
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
@@ -63,11 +49,7 @@ fn damage_costs_the_frames_that_it_touched_and_no_other() {
     println!("NMIPROF_SEED={seed} repeats this run");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config {
-        cases: CASES,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("capture");
@@ -76,10 +58,7 @@ fn damage_costs_the_frames_that_it_touched_and_no_other() {
         damaged.check_frames();
         damaged.check_record();
         fs::write(&file, &damaged.bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let input = InputArgs {
-            input: file.clone(),
-            vmlinux: None,
-        };
+        let input = InputArgs { input: file.clone(), vmlinux: None };
         damaged.check_exit_status(&info::Args { input, json: true });
         Ok(())
     });
@@ -89,14 +68,8 @@ fn damage_costs_the_frames_that_it_touched_and_no_other() {
 }
 
 fn seed() -> u64 {
-    let given = std::env::var("NMIPROF_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let now = || {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |now| now.as_secs())
-    };
+    let given = std::env::var("NMIPROF_SEED").ok().and_then(|seed| seed.parse().ok());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     given.unwrap_or_else(now)
 }
 
@@ -118,10 +91,7 @@ fn sound_capture() -> Vec<u8> {
         writer.sample(&sample).expect("the CPU is there");
         if n % 500 == 499 {
             hello.time = sample.time;
-            writer
-                .flush()
-                .and_then(|()| writer.sync())
-                .expect("frames of its own making");
+            writer.flush().and_then(|()| writer.sync()).expect("frames of its own making");
             writer.frame(&Frame::Hello(hello.clone())).expect("a short Hello");
         }
     }
@@ -157,11 +127,8 @@ struct Damaged {
 
 impl Damaged {
     fn new(capture: &[u8], damages: &[Damage]) -> Self {
-        let mut stream: Vec<(u8, Option<usize>)> = capture
-            .iter()
-            .enumerate()
-            .map(|(at, byte)| (*byte, Some(at)))
-            .collect();
+        let mut stream: Vec<(u8, Option<usize>)> =
+            capture.iter().enumerate().map(|(at, byte)| (*byte, Some(at))).collect();
         for damage in damages {
             apply(damage, &mut stream);
         }
@@ -176,11 +143,7 @@ impl Damaged {
             }
             offset += line.len() as u64;
         }
-        Self {
-            bytes,
-            untouched,
-            touched,
-        }
+        Self { bytes, untouched, touched }
     }
 
     /// Every untouched frame is decoded where it is, and nothing else is.
@@ -203,24 +166,12 @@ impl Damaged {
                 Ok::<(), CaptureError>(())
             })
         });
-        assert_eq!(
-            read.is_ok(),
-            self.has_hello(),
-            "a capture can be read if it says what it is"
-        );
+        assert_eq!(read.is_ok(), self.has_hello(), "a capture can be read if it says what it is");
         let Ok(record) = read else {
             return;
         };
-        assert_eq!(
-            arrived,
-            self.sent_samples(),
-            "the samples of the untouched blocks"
-        );
-        assert_eq!(
-            record.damage().frames,
-            self.touched,
-            "every damaged stretch is counted"
-        );
+        assert_eq!(arrived, self.sent_samples(), "the samples of the untouched blocks");
+        assert_eq!(record.damage().frames, self.touched, "every damaged stretch is counted");
         for cpu in 0..CPUS {
             self.check_account(&record, cpu);
         }
@@ -231,17 +182,10 @@ impl Damaged {
         let account = &record.accounts().cpus()[usize::from(cpu)];
         let (balance, end) = (account.balance(), self.end_of(cpu));
         let sent = SAMPLES.div_ceil(3) * if cpu == 0 { 2 } else { 1 };
-        assert!(
-            balance.received + balance.link_lost <= sent,
-            "never more than was sent: {balance:?}"
-        );
+        assert!(balance.received + balance.link_lost <= sent, "never more than was sent: {balance:?}");
         if let Some((overflows, sent)) = end {
             let dropped = balance.dropped.total();
-            assert_eq!(
-                balance.received + balance.link_lost + dropped,
-                overflows,
-                "CPU {cpu}"
-            );
+            assert_eq!(balance.received + balance.link_lost + dropped, overflows, "CPU {cpu}");
             assert_eq!(balance.received + balance.link_lost, sent, "CPU {cpu}");
         }
     }
@@ -265,17 +209,11 @@ impl Damaged {
     }
 
     fn has_hello(&self) -> bool {
-        self.untouched
-            .iter()
-            .any(|frame| frame.look(|frame| matches!(frame, Frame::Hello(_))))
+        self.untouched.iter().any(|frame| frame.look(|frame| matches!(frame, Frame::Hello(_))))
     }
 
     fn identity(&self) -> Identity {
-        if (0..CPUS).all(|cpu| self.end_of(cpu).is_some()) {
-            Identity::Holds
-        } else {
-            Identity::Incomplete
-        }
+        if (0..CPUS).all(|cpu| self.end_of(cpu).is_some()) { Identity::Holds } else { Identity::Incomplete }
     }
 
     /// Returns the overflows and the sent samples of a CPU whose `End` survived.
@@ -325,13 +263,8 @@ fn apply(damage: &Damage, stream: &mut Vec<(u8, Option<usize>)>) {
         }
         Damage::InsertBetweenFrames { at, garbage } => {
             let mut starts = vec![0];
-            starts.extend(
-                stream
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, (byte, _))| *byte == 0)
-                    .map(|(at, _)| at + 1),
-            );
+            starts
+                .extend(stream.iter().enumerate().filter(|(_, (byte, _))| *byte == 0).map(|(at, _)| at + 1));
             let at = starts[at.index(starts.len())];
             stream.splice(at..at, garbage.iter().chain(&[0]).map(|byte| (*byte, None)));
         }
@@ -343,9 +276,6 @@ fn is_untouched(capture: &[u8], line: &[(u8, Option<usize>)]) -> bool {
     let (Some((_, Some(first))), Some((0, Some(last)))) = (line.first(), line.last()) else {
         return false;
     };
-    let is_in_order = line
-        .iter()
-        .enumerate()
-        .all(|(n, (_, from))| *from == Some(first + n));
+    let is_in_order = line.iter().enumerate().all(|(n, (_, from))| *from == Some(first + n));
     is_in_order && first + line.len() == last + 1 && (*first == 0 || capture[first - 1] == 0)
 }

@@ -85,7 +85,8 @@ fn two_runs_give_the_same_samples_even_if_the_reader_stops() {
 
 #[test]
 fn a_run_without_icount_says_that_it_does_not_repeat() {
-    let Some(run) = Boot::image(Image::Main).append("duration_ns=50000000").without_icount().run().passed() else {
+    let Some(run) = Boot::image(Image::Main).append("duration_ns=50000000").without_icount().run().passed()
+    else {
         return;
     };
     let info = run.record.run().expect("the run introduced itself");

@@ -55,7 +55,10 @@ fn a_workload_with_interrupts_disabled_gets_its_share() {
     let truth = true_shares(&run, ["irqs-off", "sort"]);
     println!("instructions {truth:.3?} %, samples {sampled:.3?} %");
     for (sampled, truth) in sampled.iter().zip(truth) {
-        assert!((sampled - truth).abs() <= TOLERANCE_POINTS, "{sampled:.3} % of the samples, {truth:.3} % in truth");
+        assert!(
+            (sampled - truth).abs() <= TOLERANCE_POINTS,
+            "{sampled:.3} % of the samples, {truth:.3} % in truth"
+        );
     }
 }
 

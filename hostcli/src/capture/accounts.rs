@@ -139,12 +139,7 @@ impl Balance {
     /// Tells whether `overflows = received + dropped + link_lost`.
     #[must_use]
     pub fn adds_up(&self) -> bool {
-        let Drops {
-            ring_full,
-            no_frame,
-            throttled,
-            fault,
-        } = self.dropped;
+        let Drops { ring_full, no_frame, throttled, fault } = self.dropped;
         [ring_full, no_frame, throttled, fault, self.link_lost]
             .into_iter()
             .try_fold(self.received, u64::checked_add)
@@ -247,16 +242,8 @@ mod tests {
     use super::*;
 
     fn totals(overflows: u64, sent: u64, ring_full: u64) -> CpuTotals {
-        let dropped = Drops {
-            ring_full,
-            ..Drops::default()
-        };
-        CpuTotals {
-            overflows,
-            sent,
-            dropped,
-            ..CpuTotals::default()
-        }
+        let dropped = Drops { ring_full, ..Drops::default() };
+        CpuTotals { overflows, sent, dropped, ..CpuTotals::default() }
     }
 
     #[test]

@@ -52,17 +52,9 @@ pub struct ChainTree {
 
 impl ChainTree {
     pub(super) fn new() -> Self {
-        let root = |id| ChainNode {
-            parent: id,
-            root: id,
-            depth: 0,
-            ip: 0,
-        };
+        let root = |id| ChainNode { parent: id, root: id, depth: 0, ip: 0 };
         let roots = [ChainId::COMPLETE, ChainId::TRUNCATED, ChainId::UNKNOWN];
-        Self {
-            nodes: roots.into_iter().map(root).collect(),
-            index: HashMap::new(),
-        }
+        Self { nodes: roots.into_iter().map(root).collect(), index: HashMap::new() }
     }
 
     /// Returns the return addresses of a chain, innermost caller first.
@@ -88,12 +80,7 @@ impl ChainTree {
     }
 
     fn node(&self, chain: ChainId) -> ChainNode {
-        let unknown = ChainNode {
-            parent: ChainId::UNKNOWN,
-            root: ChainId::UNKNOWN,
-            depth: 0,
-            ip: 0,
-        };
+        let unknown = ChainNode { parent: ChainId::UNKNOWN, root: ChainId::UNKNOWN, depth: 0, ip: 0 };
         self.nodes.get(chain.0 as usize).copied().unwrap_or(unknown)
     }
 
@@ -106,18 +93,10 @@ impl ChainTree {
         if let Some(known) = self.index.get(&(parent, ip)) {
             return *known;
         }
-        let Some(id) = u32::try_from(self.nodes.len())
-            .ok()
-            .filter(|_| self.nodes.len() < CHAINS_MAX)
-        else {
+        let Some(id) = u32::try_from(self.nodes.len()).ok().filter(|_| self.nodes.len() < CHAINS_MAX) else {
             return ChainId::UNKNOWN;
         };
-        self.nodes.push(ChainNode {
-            parent,
-            root: above.root,
-            depth: above.depth + 1,
-            ip,
-        });
+        self.nodes.push(ChainNode { parent, root: above.root, depth: above.depth + 1, ip });
         self.index.insert((parent, ip), ChainId(id));
         ChainId(id)
     }
@@ -187,13 +166,8 @@ impl Epochs {
 
     /// Returns what the nodes of `number` mean on `cpu`.
     pub(super) fn lookup(&self, cpu: u16, number: u32) -> EpochNodes<'_> {
-        let epoch = self
-            .cpus
-            .get(usize::from(cpu))
-            .filter(|epoch| epoch.number == Some(number));
-        EpochNodes {
-            ids: epoch.map_or(&[], |epoch| &epoch.ids),
-        }
+        let epoch = self.cpus.get(usize::from(cpu)).filter(|epoch| epoch.number == Some(number));
+        EpochNodes { ids: epoch.map_or(&[], |epoch| &epoch.ids) }
     }
 }
 
@@ -251,11 +225,7 @@ mod tests {
         define(&mut epochs, &mut tree, &encoder);
         assert_eq!(epochs.lookup(0, 1).chain(sort), first);
         assert_eq!(callers(&tree, first), [0x20, 0x10]);
-        assert_eq!(
-            epochs.lookup(0, 0).chain(sort),
-            ChainId::UNKNOWN,
-            "an old epoch is forgotten"
-        );
+        assert_eq!(epochs.lookup(0, 0).chain(sort), ChainId::UNKNOWN, "an old epoch is forgotten");
     }
 
     #[test]
@@ -287,18 +257,8 @@ mod tests {
     fn a_hostile_first_node_allocates_nothing() {
         let (mut tree, mut epochs) = (ChainTree::new(), Epochs::default());
         for first_node in [0, 1, 1 << 20, u32::MAX] {
-            let frame = Stacks {
-                cpu: 0,
-                epoch: 0,
-                first_node,
-                base_ip: 0,
-                count: 1,
-                nodes: &[1, 2],
-            };
-            assert!(
-                !epochs.define(&mut tree, &frame),
-                "first node {first_node} is refused"
-            );
+            let frame = Stacks { cpu: 0, epoch: 0, first_node, base_ip: 0, count: 1, nodes: &[1, 2] };
+            assert!(!epochs.define(&mut tree, &frame), "first node {first_node} is refused");
         }
         assert_eq!(epochs.nodes, 0);
     }

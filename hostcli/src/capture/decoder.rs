@@ -85,11 +85,8 @@ impl Decoder {
     /// Ends the stream: returns what was left over, if anything.
     pub fn finish(&mut self) -> Option<DamagedFrame> {
         let is_cut = !self.is_ended && self.line_bytes > 0;
-        let cut = is_cut.then_some(DamagedFrame {
-            offset: self.line_offset,
-            bytes: self.line_bytes,
-            cause: None,
-        });
+        let cut =
+            is_cut.then_some(DamagedFrame { offset: self.line_offset, bytes: self.line_bytes, cause: None });
         self.is_ended = false;
         self.line_offset = self.line_offset.saturating_add(self.line_bytes);
         self.line_bytes = 0;
@@ -116,16 +113,8 @@ impl Decoder {
     fn decode_line(&mut self) -> Result<FrameEvent<'_>, DamagedFrame> {
         let (offset, bytes) = (self.line_offset, self.line_bytes.saturating_add(1));
         match decode(&mut self.line) {
-            Ok(frame) => Ok(FrameEvent {
-                frame,
-                offset,
-                line_bytes: bytes,
-            }),
-            Err(cause) => Err(DamagedFrame {
-                offset,
-                bytes,
-                cause: Some(cause),
-            }),
+            Ok(frame) => Ok(FrameEvent { frame, offset, line_bytes: bytes }),
+            Err(cause) => Err(DamagedFrame { offset, bytes, cause: Some(cause) }),
         }
     }
 }
@@ -137,13 +126,8 @@ mod tests {
 
     fn sync(cpu: u16) -> Vec<u8> {
         let mut line = [0; LINE_BYTES_MAX];
-        let totals = CpuTotals {
-            cpu,
-            ..CpuTotals::default()
-        };
-        encode(&Frame::Sync(totals), &mut line)
-            .expect("totals fit")
-            .to_vec()
+        let totals = CpuTotals { cpu, ..CpuTotals::default() };
+        encode(&Frame::Sync(totals), &mut line).expect("totals fit").to_vec()
     }
 
     /// Decodes `bytes` in pieces: CPU numbers of the `Sync` frames, and the damage.
@@ -152,10 +136,7 @@ mod tests {
         for mut piece in bytes.chunks(piece_bytes) {
             while let Some(event) = decoder.next_frame(&mut piece) {
                 match event {
-                    Ok(FrameEvent {
-                        frame: Frame::Sync(totals),
-                        ..
-                    }) => cpus.push(totals.cpu),
+                    Ok(FrameEvent { frame: Frame::Sync(totals), .. }) => cpus.push(totals.cpu),
                     Ok(other) => panic!("only Sync was sent, not {other:?}"),
                     Err(damage) => damaged.push(damage),
                 }
@@ -192,14 +173,8 @@ mod tests {
             assert!(decoder.next_frame(&mut &[1; 4096][..]).is_none());
         }
         assert!(decoder.line.capacity() <= 2 * LINE_BYTES_MAX, "bounded memory");
-        let damage = decoder
-            .next_frame(&mut &[0][..])
-            .expect("the line ended")
-            .expect_err("no frame");
-        assert_eq!(
-            (damage.bytes, damage.cause),
-            (4_096_001, Some(DecodeError::TooLong))
-        );
+        let damage = decoder.next_frame(&mut &[0][..]).expect("the line ended").expect_err("no frame");
+        assert_eq!((damage.bytes, damage.cause), (4_096_001, Some(DecodeError::TooLong)));
     }
 
     #[test]

@@ -32,12 +32,7 @@ impl Histogram {
     /// Counts the samples of one block.
     pub fn count(&mut self, block: &SampleBlock<'_>) {
         for sample in block.samples {
-            let place = Place {
-                event: block.event,
-                cpu: block.cpu,
-                ip: sample.ip,
-                chain: sample.chain,
-            };
+            let place = Place { event: block.event, cpu: block.cpu, ip: sample.ip, chain: sample.chain };
             self.count_at(place);
         }
     }
@@ -48,25 +43,14 @@ impl Histogram {
             *count += 1;
             return;
         }
-        let anywhere = Place {
-            ip: 0,
-            chain: ChainId::UNKNOWN,
-            ..place
-        };
-        *self
-            .places
-            .entry(if is_full { anywhere } else { place })
-            .or_default() += 1;
+        let anywhere = Place { ip: 0, chain: ChainId::UNKNOWN, ..place };
+        *self.places.entry(if is_full { anywhere } else { place }).or_default() += 1;
     }
 
     /// Returns all places and their counts, in an order that depends on nothing but the samples.
     #[must_use]
     pub fn sorted(&self) -> Vec<(Place, u64)> {
-        let mut places: Vec<_> = self
-            .places
-            .iter()
-            .map(|(place, count)| (*place, *count))
-            .collect();
+        let mut places: Vec<_> = self.places.iter().map(|(place, count)| (*place, *count)).collect();
         places.sort_unstable();
         places
     }

@@ -104,11 +104,7 @@ impl Messages {
             self.logs_left_out += 1;
             return true;
         }
-        self.logs.push(LogLine {
-            time: log.time,
-            level: log.level,
-            text: clean(log.text).into_owned(),
-        });
+        self.logs.push(LogLine { time: log.time, level: log.level, text: clean(log.text).into_owned() });
         true
     }
 

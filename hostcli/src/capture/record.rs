@@ -169,13 +169,11 @@ impl Record {
 
     fn take_damage(&mut self, damaged: &DamagedFrame) -> Result<(), CaptureError> {
         if let Some(DecodeError::Version(found)) = damaged.cause {
-            return Err(
-                self.foreign_hello(damaged.offset, |name, offset| CaptureError::Version {
-                    name,
-                    offset,
-                    found,
-                }),
-            );
+            return Err(self.foreign_hello(damaged.offset, |name, offset| CaptureError::Version {
+                name,
+                offset,
+                found,
+            }));
         }
         self.damage.count(damaged.offset, damaged.bytes);
         Ok(())
@@ -191,10 +189,7 @@ impl Record {
         })?;
         let is_another = self.run.as_ref().is_some_and(|first| *first != run);
         if is_another || self.is_from_the_start(hello.time) {
-            return Err(CaptureError::SecondRun {
-                name: self.name.clone(),
-                offset,
-            });
+            return Err(CaptureError::SecondRun { name: self.name.clone(), offset });
         }
         self.hello_time = Some(hello.time);
         self.accounts.expect(run.cpus);
@@ -205,8 +200,7 @@ impl Record {
     /// Tells whether a repeated description is as old as the last one, or older: time began anew. Two runs
     /// that repeat each other exactly describe themselves at the same time, but only with samples between.
     fn is_from_the_start(&self, time: u64) -> bool {
-        self.hello_time
-            .is_some_and(|last| time < last || (time == last && self.samples > 0))
+        self.hello_time.is_some_and(|last| time < last || (time == last && self.samples > 0))
     }
 
     fn check_version(&self, hello: &Hello<'_>, offset: u64) -> Result<(), CaptureError> {

@@ -28,6 +28,8 @@ pub struct RunInfo {
     pub events: Vec<SampledEvent>,
     /// Whether the same command line gives the same samples again.
     pub deterministic: bool,
+    /// What a flat sample costs in instructions, where the clock counts them.
+    pub sample_instructions: Option<u64>,
     /// Entry strategy at vector 2.
     pub nmi_entry: NmiEntry,
     /// How faults inside an NMI returned.
@@ -58,10 +60,10 @@ impl RunInfo {
     /// Says what makes no sense in it.
     pub fn from_hello(hello: &Hello<'_>) -> Result<Self, &'static str> {
         check(hello)?;
-        let events = hello.events.iter().map(|event| SampledEvent {
-            name: clean(event.name).into_owned(),
-            sampling: event.sampling,
-        });
+        let events = hello
+            .events
+            .iter()
+            .map(|event| SampledEvent { name: clean(event.name).into_owned(), sampling: event.sampling });
         Ok(Self {
             build_id: hello.build_id,
             clock_hz: hello.clock_hz,
@@ -72,6 +74,7 @@ impl RunInfo {
             pmu_name: clean(hello.pmu.name).into_owned(),
             events: events.collect(),
             deterministic: hello.deterministic,
+            sample_instructions: hello.sample_instructions,
             nmi_entry: hello.options.nmi_entry,
             fault_return: hello.options.fault_return,
             ring: hello.options.ring,
@@ -84,9 +87,7 @@ impl RunInfo {
     /// Returns the name of an event.
     #[must_use]
     pub fn event_name(&self, event: u8) -> &str {
-        self.events
-            .get(usize::from(event))
-            .map_or("[unknown event]", |event| &event.name)
+        self.events.get(usize::from(event)).map_or("[unknown event]", |event| &event.name)
     }
 
     /// Converts clock ticks to whole seconds and the microseconds above them.

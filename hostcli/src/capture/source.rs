@@ -47,12 +47,7 @@ impl Capture {
         loop {
             if let Some(run) = stream.record().run() {
                 let run = run.clone();
-                return Ok(Self {
-                    name: name.to_owned(),
-                    run,
-                    head,
-                    rest: reader,
-                });
+                return Ok(Self { name: name.to_owned(), run, head, rest: reader });
             }
             let start = head.len();
             let is_searched = start >= SEARCH_BYTES_MAX;

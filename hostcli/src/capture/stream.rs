@@ -44,18 +44,12 @@ impl Stream {
     /// Creates a decoder for a stream whose run is not known yet. `name` is what errors call it.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self {
-            decoder: Decoder::new(),
-            record: Record::new(name),
-        }
+        Self { decoder: Decoder::new(), record: Record::new(name) }
     }
 
     /// Creates a decoder for a stream whose run was found before.
     pub(super) fn for_run(name: &str, run: RunInfo) -> Self {
-        Self {
-            decoder: Decoder::new(),
-            record: Record::for_run(name, run),
-        }
+        Self { decoder: Decoder::new(), record: Record::for_run(name, run) }
     }
 
     /// Decodes the next bytes and hands every block of samples to `on_block`.

@@ -45,9 +45,7 @@ mod tests {
 
     #[test]
     fn nothing_that_drives_a_terminal_survives() {
-        for c in [
-            '\0', '\n', '\r', '\t', '\u{7f}', '\u{1b}', '\u{9b}', '\u{202e}', '\u{2028}',
-        ] {
+        for c in ['\0', '\n', '\r', '\t', '\u{7f}', '\u{1b}', '\u{9b}', '\u{202e}', '\u{2028}'] {
             let cleaned = clean(&format!("a{c}b")).into_owned();
             assert_eq!(cleaned, format!("a\\u{{{:x}}}b", u32::from(c)));
         }

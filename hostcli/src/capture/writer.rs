@@ -14,10 +14,7 @@ use nmiprof_wire::{
 /// Returns the description of a plain run: one CPU, virtual PMU, instructions, a gigahertz.
 #[must_use]
 pub fn hello() -> Hello<'static> {
-    let event = EventInfo {
-        name: "instructions",
-        sampling: Sampling::Period(100_003),
-    };
+    let event = EventInfo { name: "instructions", sampling: Sampling::Period(100_003) };
     Hello {
         wire_version: WIRE_VERSION,
         schema: SCHEMA_HASH,
@@ -27,11 +24,9 @@ pub fn hello() -> Hello<'static> {
         clock: ClockKind::Instructions,
         cpus: 1,
         cpu_name: "synthetic CPU",
-        pmu: PmuInfo {
-            kind: PmuKind::Virtual,
-            name: "lapic-timer",
-        },
+        pmu: PmuInfo { kind: PmuKind::Virtual, name: "lapic-timer" },
         events: std::iter::once(event).collect(),
+        sample_instructions: Some(178),
         deterministic: true,
         options: Options::default(),
     }
@@ -78,13 +73,8 @@ impl Writer {
     /// Only where the texts in `hello` are too long for a frame.
     pub fn new(hello: &Hello<'_>) -> Result<Self, EncodeError> {
         let has_chains = hello.options.chains;
-        let cpus = (0..hello.cpus)
-            .map(|cpu| CpuWriter::new(cpu, has_chains))
-            .collect();
-        let mut writer = Self {
-            bytes: Vec::new(),
-            cpus,
-        };
+        let cpus = (0..hello.cpus).map(|cpu| CpuWriter::new(cpu, has_chains)).collect();
+        let mut writer = Self { bytes: Vec::new(), cpus };
         writer.frame(&Frame::Hello(hello.clone()))?;
         Ok(writer)
     }
@@ -141,9 +131,7 @@ impl Writer {
     /// Never on frames of its own making.
     pub fn sync(&mut self) -> Result<(), EncodeError> {
         let totals: Vec<_> = self.cpus.iter().map(CpuWriter::totals).collect();
-        totals
-            .into_iter()
-            .try_for_each(|totals| self.frame(&Frame::Sync(totals)))
+        totals.into_iter().try_for_each(|totals| self.frame(&Frame::Sync(totals)))
     }
 
     /// Sends the samples that wait and every CPU's `End`, and returns the capture.
@@ -168,10 +156,7 @@ impl Writer {
 impl CpuWriter {
     fn new(cpu: u16, has_chains: bool) -> Self {
         Self {
-            totals: CpuTotals {
-                cpu,
-                ..CpuTotals::default()
-            },
+            totals: CpuTotals { cpu, ..CpuTotals::default() },
             blocks: BlockEncoder::new(has_chains),
             nodes: StacksEncoder::new(),
             interned: HashMap::new(),
@@ -200,9 +185,7 @@ impl CpuWriter {
         self.totals.time = sample.time;
         let stack = self.stack(bytes, sample)?;
         let (time, ip) = (sample.time, sample.ip);
-        self.blocks
-            .push(Sample { time, ip, stack })
-            .map_err(|_| EncodeError)
+        self.blocks.push(Sample { time, ip, stack }).map_err(|_| EncodeError)
     }
 
     /// Returns the node of the innermost caller, after defining what is not defined yet.
@@ -210,11 +193,7 @@ impl CpuWriter {
         if !self.has_chains {
             return Ok(stacks::ROOT_COMPLETE);
         }
-        let root = if sample.is_cut {
-            stacks::ROOT_TRUNCATED
-        } else {
-            stacks::ROOT_COMPLETE
-        };
+        let root = if sample.is_cut { stacks::ROOT_TRUNCATED } else { stacks::ROOT_COMPLETE };
         let mut callers = sample.callers.iter();
         callers.try_fold(root, |parent, ip| self.intern(bytes, parent, *ip))
     }

@@ -1,7 +1,8 @@
 //! `nmiprof export`: the profile in forms that other tools read.
 //!
 //! `folded` is one line per call path, outermost function first, with its samples; `svg` is a flame
-//! graph of it. Inlined functions are expanded. It finds something (exit status 1) where there are no
+//! graph of it. Inlined functions are expanded, but for
+//! those of the standard library. It finds something (exit status 1) where there are no
 //! samples.
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use inferno::flamegraph::{self, color};
 
 use super::input::{self, InputArgs};
-use super::paths::Paths;
+use super::paths::{InlineArgs, Paths};
 use super::summary::{Finding, note_all, sampling_text};
 use super::{Error, Outcome, forgive_broken_pipe};
 use crate::capture::{Histogram, Record, RunInfo};
@@ -36,9 +37,9 @@ pub struct Args {
     /// Event to export; the first one that has samples where none is named
     #[arg(short, long, value_name = "NAME")]
     pub event: Option<String>,
-    /// Count inlined functions as the functions that they were inlined into
-    #[arg(long)]
-    pub no_inline: bool,
+    /// Inlined functions.
+    #[command(flatten)]
+    pub inline: InlineArgs,
 }
 
 /// Forms of an export.
@@ -70,7 +71,7 @@ fn export(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Out
         note_all(&[Finding::NoSamples], notes)?;
         return Ok(Outcome::Findings);
     }
-    let paths = Paths::new(&mut symbolizer, record.chains(), !args.no_inline);
+    let paths = Paths::new(&mut symbolizer, record.chains(), args.inline.inlines());
     let folded = fold(&histogram, event, paths);
     let product = match args.format {
         Format::Folded => folded_text(&folded),
@@ -87,15 +88,10 @@ fn choose_event(args: &Args, run: &RunInfo, histogram: &Histogram) -> Result<u8,
     let Some(name) = &args.event else {
         return Ok(events.find(|event| histogram.samples_of(*event) > 0).unwrap_or(0));
     };
-    events
-        .find(|event| run.event_name(*event) == name)
-        .ok_or_else(|| {
-            let known: Vec<_> = run.events.iter().map(|event| event.name.as_str()).collect();
-            Error::Usage(format!(
-                "the capture has no such event; it has: {}",
-                known.join(", ")
-            ))
-        })
+    events.find(|event| run.event_name(*event) == name).ok_or_else(|| {
+        let known: Vec<_> = run.events.iter().map(|event| event.name.as_str()).collect();
+        Error::Usage(format!("the capture has no such event; it has: {}", known.join(", ")))
+    })
 }
 
 /// Counts the samples of an event by call path: names joined by `;`, outermost first.
@@ -130,11 +126,7 @@ fn flame_graph(folded: &BTreeMap<String, u64>, title: &str, subtitle: &str) -> R
     options.title = title.to_owned();
     options.subtitle = Some(subtitle.to_owned());
     options.colors = color::Palette::Multi(color::MultiPalette::Rust);
-    options.bgcolors = Some(color::BackgroundColor::Flat(color::Color {
-        r: 250,
-        g: 250,
-        b: 250,
-    }));
+    options.bgcolors = Some(color::BackgroundColor::Flat(color::Color { r: 250, g: 250, b: 250 }));
     options.deterministic = true;
     let line = |(path, count): (&String, &u64)| format!("{} {count}", path.replace(KERNEL_CRATE, ""));
     let lines: Vec<String> = folded.iter().map(line).collect();
@@ -152,10 +144,7 @@ fn title(run: &RunInfo, event: u8, samples: u64) -> String {
 }
 
 fn subtitle(run: &RunInfo, event: u8) -> String {
-    let sampling = run
-        .events
-        .get(usize::from(event))
-        .map(|event| sampling_text(event.sampling));
+    let sampling = run.events.get(usize::from(event)).map(|event| sampling_text(event.sampling));
     format!("{}; NMI entry {}", sampling.unwrap_or_default(), run.nmi_entry)
 }
 
@@ -177,9 +166,6 @@ fn write_product(args: &Args, product: &[u8], out: &mut dyn Write) -> Result<(),
 fn note_losses(record: &Record, notes: &mut dyn Write) -> io::Result<()> {
     match record.lost_so_far() {
         0 => Ok(()),
-        lost => writeln!(
-            notes,
-            "nmiprof: {lost} samples were lost and are not in the export"
-        ),
+        lost => writeln!(notes, "nmiprof: {lost} samples were lost and are not in the export"),
     }
 }

@@ -92,10 +92,7 @@ impl Error {
     /// Says that `path` can't be written.
     #[must_use]
     pub fn output(path: &Path, source: io::Error) -> Self {
-        Self::Output {
-            target: clean(&path.display().to_string()).into_owned(),
-            source,
-        }
+        Self::Output { target: clean(&path.display().to_string()).into_owned(), source }
     }
 
     /// Tells whether the reader of the output went away.

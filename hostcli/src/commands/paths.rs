@@ -5,25 +5,46 @@ use std::rc::Rc;
 use crate::capture::{ChainId, ChainTree, Histogram, Place};
 use crate::symbols::{Resolved, SourceFrame, Symbolizer, UNKNOWN};
 
+/// Which inlined functions are told apart from those that they were inlined into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Inlines {
+    /// All of them
+    All,
+    /// All but those of Rust's standard library: they count as whoever used them
+    #[default]
+    Own,
+    /// None, as perf does with --no-inline
+    None,
+}
+
+/// The choice among [`Inlines`], as flags.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct InlineArgs {
+    /// Which inlined functions to tell apart from those that they were inlined into
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    inline: Inlines,
+    /// The same as --inline none
+    #[arg(long, conflicts_with = "inline")]
+    no_inline: bool,
+}
+
+impl InlineArgs {
+    /// Returns the choice.
+    pub(super) const fn inlines(self) -> Inlines {
+        if self.no_inline { Inlines::None } else { self.inline }
+    }
+}
+
 /// Expands places to functions.
 pub(super) struct Paths<'a, 'elf> {
     symbolizer: &'a mut Symbolizer<'elf>,
     chains: &'a ChainTree,
-    /// Whether inlined functions are told apart from those that they were inlined into.
-    has_inlines: bool,
+    inlines: Inlines,
 }
 
 impl<'a, 'elf> Paths<'a, 'elf> {
-    pub(super) fn new(
-        symbolizer: &'a mut Symbolizer<'elf>,
-        chains: &'a ChainTree,
-        has_inlines: bool,
-    ) -> Self {
-        Self {
-            symbolizer,
-            chains,
-            has_inlines,
-        }
+    pub(super) fn new(symbolizer: &'a mut Symbolizer<'elf>, chains: &'a ChainTree, inlines: Inlines) -> Self {
+        Self { symbolizer, chains, inlines }
     }
 
     /// Returns the functions active at `place`, innermost first; never empty.
@@ -48,21 +69,25 @@ impl<'a, 'elf> Paths<'a, 'elf> {
     }
 
     fn expand(&self, resolved: &Resolved, path: &mut Vec<SourceFrame>) {
-        match resolved.frames.last() {
-            None => path.push(unknown_frame()),
-            Some(outermost) if !self.has_inlines => path.push(outermost.clone()),
-            Some(_) => path.extend_from_slice(&resolved.frames),
+        if resolved.is_unknown() {
+            path.push(unknown_frame());
+        }
+        path.extend(resolved.frames.iter().filter(|frame| self.shows(frame)).cloned());
+    }
+
+    /// Tells whether a frame stands for itself. The outermost one at an address always does: it is not
+    /// inlined.
+    fn shows(&self, frame: &SourceFrame) -> bool {
+        match self.inlines {
+            Inlines::All => true,
+            Inlines::Own => !(frame.is_inlined && frame.is_standard_library()),
+            Inlines::None => !frame.is_inlined,
         }
     }
 }
 
 fn unknown_frame() -> SourceFrame {
-    SourceFrame {
-        function: Rc::from(UNKNOWN),
-        file: None,
-        line: 0,
-        is_inlined: false,
-    }
+    SourceFrame { function: Rc::from(UNKNOWN), file: None, line: 0, is_inlined: false }
 }
 
 /// Returns the share of samples whose address has no symbol; `None` without samples.

@@ -2,7 +2,8 @@
 //!
 //! A function's own share counts the samples that fell into its code; where samples carry call chains,
 //! its share with children counts those that fell into anything it called as well, each sample once. An
-//! inlined function counts as itself. Percentages are shares of all samples of the event.
+//! inlined function counts as itself, unless it is of the standard library: that counts as whoever used
+//! it. Percentages are shares of all samples of the event.
 //!
 //! It finds something (exit status 1) where the identity is broken, the kernel gave up, its counters
 //! contradict each other, a result was wrong, or there are no samples. An incomplete capture is
@@ -18,7 +19,7 @@ use std::io::Write;
 use profile::{Profile, SortKey};
 
 use super::input::{self, InputArgs};
-use super::paths::{self, Paths};
+use super::paths::{self, InlineArgs, Paths};
 use super::summary::{self, Finding, findings, note_all};
 use super::{Error, Outcome, forgive_broken_pipe};
 use crate::capture::{Histogram, Record, RunInfo};
@@ -52,9 +53,9 @@ pub struct Args {
     /// Show and sort by own shares only
     #[arg(long)]
     pub no_children: bool,
-    /// Count inlined functions as the functions that they were inlined into
-    #[arg(long)]
-    pub no_inline: bool,
+    /// Inlined functions.
+    #[command(flatten)]
+    pub inline: InlineArgs,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -70,21 +71,14 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Ou
 
 fn print(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
     if !(0.0..=100.0).contains(&args.percent_limit) {
-        return Err(Error::Usage(
-            "--percent-limit takes a share from 0 to 100".to_owned(),
-        ));
+        return Err(Error::Usage("--percent-limit takes a share from 0 to 100".to_owned()));
     }
     let capture = args.input.open()?;
     let image = args.input.image(&capture)?;
     let mut symbolizer = Symbolizer::new(&image)?;
     let run = capture.run().clone();
     let (record, histogram) = input::count(capture)?;
-    let report = Report {
-        args,
-        run: &run,
-        record: &record,
-        histogram: &histogram,
-    };
+    let report = Report { args, run: &run, record: &record, histogram: &histogram };
     if args.json {
         report.print_json(&mut symbolizer, out)?;
     } else {
@@ -157,17 +151,10 @@ impl Report<'_> {
     fn profile(&self, event: u8, symbolizer: &mut Symbolizer<'_>) -> Profile {
         let has_children = self.run.has_chains && !self.args.no_children;
         let name = self.run.event_name(event);
-        Profile::new(
-            event,
-            name,
-            &self.args.sort,
-            has_children,
-            self.histogram,
-            self.paths(symbolizer),
-        )
+        Profile::new(event, name, &self.args.sort, has_children, self.histogram, self.paths(symbolizer))
     }
 
     fn paths<'a, 'elf>(&'a self, symbolizer: &'a mut Symbolizer<'elf>) -> Paths<'a, 'elf> {
-        Paths::new(symbolizer, self.record.chains(), !self.args.no_inline)
+        Paths::new(symbolizer, self.record.chains(), self.args.inline.inlines())
     }
 }

@@ -83,9 +83,5 @@ fn print_samples(
     let findings = findings(&record);
     note_all(&findings, notes)?;
     let is_empty = findings.contains(&Finding::NoSamples);
-    Ok(if is_empty {
-        Outcome::Findings
-    } else {
-        Outcome::Good
-    })
+    Ok(if is_empty { Outcome::Findings } else { Outcome::Good })
 }

@@ -46,12 +46,7 @@ impl fmt::Display for Finding {
 /// Collects the findings, the most important ones first.
 pub(super) fn findings(record: &Record) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(
-        record
-            .messages()
-            .fatal()
-            .map(|_| Finding::Fatal(fatal_text(record))),
-    );
+    findings.extend(record.messages().fatal().map(|_| Finding::Fatal(fatal_text(record))));
     match record.accounts().identity() {
         Identity::Broken => findings.push(Finding::Broken),
         Identity::Incomplete => findings.push(Finding::Incomplete),
@@ -60,11 +55,7 @@ pub(super) fn findings(record: &Record) -> Vec<Finding> {
     if record.accounts().is_nmi_inconsistent() {
         findings.push(Finding::NmiInconsistent);
     }
-    let wrong = record
-        .messages()
-        .workloads()
-        .iter()
-        .filter(|w| w.wrong_results > 0);
+    let wrong = record.messages().workloads().iter().filter(|w| w.wrong_results > 0);
     findings.extend(wrong.map(|w| Finding::WrongResults(w.name.clone(), w.wrong_results)));
     if record.samples() == 0 {
         findings.push(Finding::NoSamples);
@@ -74,9 +65,7 @@ pub(super) fn findings(record: &Record) -> Vec<Finding> {
 
 /// Says on `notes` what was found.
 pub(super) fn note_all(findings: &[Finding], notes: &mut dyn Write) -> io::Result<()> {
-    findings
-        .iter()
-        .try_for_each(|finding| writeln!(notes, "nmiprof: {finding}"))
+    findings.iter().try_for_each(|finding| writeln!(notes, "nmiprof: {finding}"))
 }
 
 /// Returns why the kernel gave up, in one line.
@@ -84,17 +73,9 @@ pub(super) fn fatal_text(record: &Record) -> String {
     let Some(fatal) = record.messages().fatal() else {
         return String::new();
     };
-    let place = if fatal.file.is_empty() {
-        String::new()
-    } else {
-        format!(" at {}:{}", fatal.file, fatal.line)
-    };
-    format!(
-        "{} on CPU {}{place}: {}",
-        fatal.cause_name(),
-        fatal.cpu,
-        fatal.message
-    )
+    let place =
+        if fatal.file.is_empty() { String::new() } else { format!(" at {}:{}", fatal.file, fatal.line) };
+    format!("{} on CPU {}{place}: {}", fatal.cause_name(), fatal.cpu, fatal.message)
 }
 
 /// Returns an event and how often it is sampled, in words.
@@ -135,11 +116,7 @@ pub(super) fn clock_text(run: &RunInfo) -> String {
 
 /// Returns whether the run repeats, in words.
 pub(super) fn deterministic_text(run: &RunInfo) -> &'static str {
-    if run.deterministic {
-        "yes: the same command line gives the same samples again"
-    } else {
-        "no"
-    }
+    if run.deterministic { "yes: the same command line gives the same samples again" } else { "no" }
 }
 
 /// Writes what describes the run, one `# ` line each.
@@ -164,11 +141,7 @@ pub(super) fn write_accounts(
 ) -> io::Result<()> {
     let total = record.accounts().total();
     let dropped = total.dropped;
-    writeln!(
-        out,
-        "# samples: {} received of {} overflows",
-        total.received, total.overflows
-    )?;
+    writeln!(out, "# samples: {} received of {} overflows", total.received, total.overflows)?;
     writeln!(
         out,
         "# lost: {} ring_full, {} no_frame, {} throttled, {} fault, {} on the line",

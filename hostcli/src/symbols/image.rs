@@ -81,10 +81,7 @@ impl Image {
             return Self::from_file(wanted, path);
         }
         let bytes = images::by_build_id(wanted).ok_or(SymbolError::NoImage { wanted: *wanted })?;
-        Ok(Self {
-            bytes: Cow::Borrowed(bytes),
-            name: "the embedded kernel".to_owned(),
-        })
+        Ok(Self { bytes: Cow::Borrowed(bytes), name: "the embedded kernel".to_owned() })
     }
 
     fn from_file(wanted: &BuildId, path: &Path) -> Result<Self, SymbolError> {
@@ -94,19 +91,9 @@ impl Image {
             Err(source) => return Err(SymbolError::Io { name, source }),
         };
         match build_id(&bytes) {
-            Ok(Some(found)) if found == *wanted => Ok(Self {
-                bytes: Cow::Owned(bytes),
-                name,
-            }),
-            Ok(Some(found)) => Err(SymbolError::WrongBuild {
-                name,
-                found,
-                wanted: *wanted,
-            }),
-            Ok(None) => Err(SymbolError::NoBuildId {
-                name,
-                wanted: *wanted,
-            }),
+            Ok(Some(found)) if found == *wanted => Ok(Self { bytes: Cow::Owned(bytes), name }),
+            Ok(Some(found)) => Err(SymbolError::WrongBuild { name, found, wanted: *wanted }),
+            Ok(None) => Err(SymbolError::NoBuildId { name, wanted: *wanted }),
             Err(source) => Err(SymbolError::NotElf { name, source }),
         }
     }

@@ -47,6 +47,14 @@ impl Resolved {
 }
 
 impl SourceFrame {
+    /// Tells whether the function comes with the compiler, by where its source file was.
+    #[must_use]
+    pub fn is_standard_library(&self) -> bool {
+        let is_compilers =
+            |file: &str| file.starts_with("/rustc/") || file.contains("/rustlib/src/rust/library/");
+        self.file.as_deref().is_some_and(is_compilers)
+    }
+
     /// Writes `file:line` with the last directory only, or `None` where the line is not known.
     #[must_use]
     pub fn srcline(&self) -> Option<String> {
@@ -72,10 +80,8 @@ impl<'elf> Symbolizer<'elf> {
     /// # Errors
     /// [`SymbolError::NotElf`] where the image can't be parsed.
     pub fn new(image: &'elf Image) -> Result<Self, SymbolError> {
-        let elf = object::File::parse(image.bytes()).map_err(|source| SymbolError::NotElf {
-            name: image.name().to_owned(),
-            source,
-        })?;
+        let elf = object::File::parse(image.bytes())
+            .map_err(|source| SymbolError::NotElf { name: image.name().to_owned(), source })?;
         let mut names = Names::default();
         Ok(Self {
             dwarf: dwarf(&elf),
@@ -118,10 +124,7 @@ impl<'elf> Symbolizer<'elf> {
                 is_inlined: false,
             }));
         }
-        Resolved {
-            frames,
-            start: symbol.map(|symbol| symbol.start),
-        }
+        Resolved { frames, start: symbol.map(|symbol| symbol.start) }
     }
 
     /// Collects what DWARF knows; a function without a name takes the symbol's.
@@ -214,10 +217,7 @@ mod tests {
     #[test]
     fn names_are_demangled_without_their_hash_and_cleaned() {
         let mut names = Names::default();
-        assert_eq!(
-            &*names.demangled("_ZN4core3fmt5write17h0123456789abcdefE"),
-            "core::fmt::write"
-        );
+        assert_eq!(&*names.demangled("_ZN4core3fmt5write17h0123456789abcdefE"), "core::fmt::write");
         assert_eq!(&*names.demangled("memcpy"), "memcpy");
         assert_eq!(&*names.demangled("x\x1b[2J"), "x\\u{1b}[2J");
     }

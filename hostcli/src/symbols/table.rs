@@ -26,21 +26,12 @@ pub(super) struct Symbol {
 
 impl SymbolTable {
     pub(super) fn new(elf: &object::File<'_>, names: &mut Names) -> Self {
-        let text: Vec<_> = elf
-            .sections()
-            .filter_map(|section| text_range(&section))
-            .collect();
-        let mut table = Self {
-            symbols: Vec::new(),
-            text,
-        };
-        let defined = elf
-            .symbols()
-            .filter(|symbol| symbol.is_definition() || symbol.kind() == SymbolKind::Label);
-        table.symbols = defined
-            .filter(|symbol| table.is_text(symbol.address()))
-            .filter_map(read_symbol)
-            .collect();
+        let text: Vec<_> = elf.sections().filter_map(|section| text_range(&section)).collect();
+        let mut table = Self { symbols: Vec::new(), text };
+        let defined =
+            elf.symbols().filter(|symbol| symbol.is_definition() || symbol.kind() == SymbolKind::Label);
+        table.symbols =
+            defined.filter(|symbol| table.is_text(symbol.address())).filter_map(read_symbol).collect();
         table.sort();
         for symbol in &mut table.symbols {
             symbol.name = names.demangled(&symbol.name);
@@ -84,10 +75,5 @@ fn text_range(section: &object::Section<'_, '_>) -> Option<(u64, u64)> {
         return None;
     };
     let is_executable = sh_flags.0 & object::elf::SHF_EXECINSTR.0 != 0;
-    is_executable.then(|| {
-        (
-            section.address(),
-            section.address().saturating_add(section.size()),
-        )
-    })
+    is_executable.then(|| (section.address(), section.address().saturating_add(section.size())))
 }

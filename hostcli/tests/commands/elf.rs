@@ -32,33 +32,15 @@ struct Section {
 impl Section {
     fn new(name: u32, kind: u32, content: Vec<u8>) -> Self {
         let bytes = content.len() as u64;
-        Self {
-            name,
-            kind,
-            flags: 0,
-            address: 0,
-            content,
-            link: 0,
-            entry_bytes: 0,
-            bytes,
-        }
+        Self { name, kind, flags: 0, address: 0, content, link: 0, entry_bytes: 0, bytes }
     }
 }
 
 /// Returns the file.
 pub(crate) fn kernel(build_id: BuildId) -> Vec<u8> {
     let (symbols, strings) = symbols();
-    let text = Section {
-        flags: 6,
-        address: TEXT,
-        bytes: TEXT_BYTES,
-        ..Section::new(1, 8, Vec::new())
-    };
-    let symtab = Section {
-        link: 4,
-        entry_bytes: 24,
-        ..Section::new(26, 2, symbols)
-    };
+    let text = Section { flags: 6, address: TEXT, bytes: TEXT_BYTES, ..Section::new(1, 8, Vec::new()) };
+    let symtab = Section { link: 4, entry_bytes: 24, ..Section::new(26, 2, symbols) };
     let sections = [
         Section::new(0, 0, Vec::new()),
         text,
@@ -77,10 +59,7 @@ pub(crate) fn kernel(build_id: BuildId) -> Vec<u8> {
 }
 
 fn note(build_id: BuildId) -> Vec<u8> {
-    let words: Vec<u8> = [4_u32, 20, 3]
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .collect();
+    let words: Vec<u8> = [4_u32, 20, 3].iter().flat_map(|word| word.to_le_bytes()).collect();
     [&words[..], b"GNU\0", &build_id.0].concat()
 }
 

@@ -9,13 +9,7 @@ use nmiprof_wire::{BuildId, CpuTotals, Frame};
 use crate::elf;
 use crate::fixture::{Fixture, run, ten_samples_capture};
 
-const COMMANDS: [&str; 5] = [
-    "report",
-    "script",
-    "info",
-    "export --format folded",
-    "export --format svg",
-];
+const COMMANDS: [&str; 5] = ["report", "script", "info", "export --format folded", "export --format svg"];
 
 /// Runs every command on a capture; all must fail with all of `texts` in the error, and print nothing.
 fn assert_all_fail(capture: &[u8], texts: &[&str]) {
@@ -23,10 +17,7 @@ fn assert_all_fail(capture: &[u8], texts: &[&str]) {
     for command in COMMANDS {
         let ran = fixture.run(command);
         let error = ran.error();
-        assert!(
-            texts.iter().all(|text| error.contains(text)),
-            "{command}: {error}"
-        );
+        assert!(texts.iter().all(|text| error.contains(text)), "{command}: {error}");
         assert_eq!(ran.out, "", "{command} prints nothing");
     }
 }
@@ -44,10 +35,7 @@ fn a_missing_file_says_how_to_make_one() {
 fn a_directory_is_named_as_one() {
     for command in COMMANDS {
         let error = run(&format!("{command} -i /")).error();
-        assert!(
-            error.contains("`/` is a directory; name the capture file inside it"),
-            "{error}"
-        );
+        assert!(error.contains("`/` is a directory; name the capture file inside it"), "{error}");
     }
 }
 
@@ -58,10 +46,7 @@ fn an_empty_file_means_that_the_kernel_sent_nothing() {
 
 #[test]
 fn text_is_not_a_capture() {
-    assert_all_fail(
-        b"PERFILE2 this is something else",
-        &["is no nmiprof capture", "first 31 bytes"],
-    );
+    assert_all_fail(b"PERFILE2 this is something else", &["is no nmiprof capture", "first 31 bytes"]);
     assert_all_fail(&[0; 5000], &["is no nmiprof capture", "first 5000 bytes"]);
 }
 
@@ -76,30 +61,21 @@ fn frames_without_a_hello_are_told_from_no_frames() {
 fn another_wire_version_asks_for_the_nmiprof_that_recorded_it() {
     let mut hello = writer::hello();
     hello.wire_version += 1;
-    assert_all_fail(
-        &ten_samples_capture(&hello),
-        &["wire version 2", "reads version 1", "that recorded it"],
-    );
+    assert_all_fail(&ten_samples_capture(&hello), &["wire version 2", "reads version 1", "that recorded it"]);
 }
 
 #[test]
 fn another_schema_asks_for_the_nmiprof_that_recorded_it() {
     let mut hello = writer::hello();
     hello.schema ^= 1;
-    assert_all_fail(
-        &ten_samples_capture(&hello),
-        &["whose frames differ", "that recorded it"],
-    );
+    assert_all_fail(&ten_samples_capture(&hello), &["whose frames differ", "that recorded it"]);
 }
 
 #[test]
 fn a_run_that_can_not_be_is_refused() {
     let mut hello = writer::hello();
     hello.clock_hz = 0;
-    assert_all_fail(
-        &ten_samples_capture(&hello),
-        &["a run that can't be, at byte 0", "clock"],
-    );
+    assert_all_fail(&ten_samples_capture(&hello), &["a run that can't be, at byte 0", "clock"]);
 }
 
 #[test]
@@ -108,10 +84,7 @@ fn a_second_run_is_found_and_the_error_says_how_to_split() {
     let mut other = writer::hello();
     other.build_id = BuildId([1; 20]);
     let at = format!("head -c {} FILE", first.len());
-    assert_all_fail(
-        &[first.clone(), ten_samples_capture(&other)].concat(),
-        &["second run", &at],
-    );
+    assert_all_fail(&[first.clone(), ten_samples_capture(&other)].concat(), &["second run", &at]);
     assert_all_fail(&[first.clone(), first.clone()].concat(), &["second run", &at]);
     let mut late = writer::hello();
     late.time = 1_000;
@@ -136,14 +109,8 @@ fn an_elf_of_another_build_is_refused_and_both_builds_are_named() {
     std::fs::write(fixture.path("kernel"), elf::kernel(BuildId([0xcd; 20]))).expect("a writable directory");
     for command in COMMANDS {
         let error = fixture.run(command).error();
-        assert!(
-            error.contains(&format!("is build {}", "cd".repeat(20))),
-            "{command}: {error}"
-        );
-        assert!(
-            error.contains(&"ab".repeat(20)) && error.contains("-k"),
-            "{command}: {error}"
-        );
+        assert!(error.contains(&format!("is build {}", "cd".repeat(20))), "{command}: {error}");
+        assert!(error.contains(&"ab".repeat(20)) && error.contains("-k"), "{command}: {error}");
     }
 }
 
@@ -153,12 +120,7 @@ fn a_file_that_is_no_elf_and_one_that_is_missing_are_told_apart() {
     std::fs::write(fixture.path("kernel"), "text").expect("a writable directory");
     assert!(fixture.run("report").error().contains("is no ELF file"));
     std::fs::remove_file(fixture.path("kernel")).expect("it was there");
-    assert!(
-        fixture
-            .run("report")
-            .error()
-            .contains("can't read the kernel ELF")
-    );
+    assert!(fixture.run("report").error().contains("can't read the kernel ELF"));
 }
 
 #[test]
@@ -167,47 +129,26 @@ fn without_the_kernel_symbols_are_refused_but_raw_addresses_are_not() {
     let capture = fixture.path("capture");
     for command in ["report", "script", "export"] {
         let error = run(&format!("{command} -i {}", capture.display())).error();
-        assert!(
-            error.contains(&"ab".repeat(20)) && error.contains("-k"),
-            "{command}: {error}"
-        );
+        assert!(error.contains(&"ab".repeat(20)) && error.contains("-k"), "{command}: {error}");
     }
     let raw = run(&format!("script -F ip -i {}", capture.display()));
     assert_eq!(raw.outcome(), Outcome::Good);
     assert_eq!(raw.out.lines().next(), Some("ffffffff80100104"));
     let info = run(&format!("info --json -i {}", capture.display()));
     assert_eq!(info.outcome(), Outcome::Good);
-    assert!(
-        info.out.contains("\"unresolved_pct\": null") && info.notes.contains("no symbols"),
-        "{info:?}"
-    );
+    assert!(info.out.contains("\"unresolved_pct\": null") && info.notes.contains("no symbols"), "{info:?}");
 }
 
 #[test]
 fn a_capture_without_samples_is_a_finding() {
-    let capture = Writer::new(&writer::hello())
-        .and_then(Writer::end)
-        .expect("a short Hello");
+    let capture = Writer::new(&writer::hello()).and_then(Writer::end).expect("a short Hello");
     let fixture = Fixture::new(&capture);
-    for command in [
-        "report",
-        "script",
-        "export --format folded",
-        "export --format svg",
-    ] {
+    for command in ["report", "script", "export --format folded", "export --format svg"] {
         let ran = fixture.run(command);
         assert_eq!(ran.outcome(), Outcome::Findings, "{command}");
-        assert!(
-            ran.notes.contains("there are no samples"),
-            "{command}: {}",
-            ran.notes
-        );
+        assert!(ran.notes.contains("there are no samples"), "{command}: {}", ran.notes);
     }
-    assert_eq!(
-        fixture.run("info").outcome(),
-        Outcome::Good,
-        "nothing is unaccounted for"
-    );
+    assert_eq!(fixture.run("info").outcome(), Outcome::Good, "nothing is unaccounted for");
 }
 
 /// A reader that went away.
@@ -230,10 +171,7 @@ fn a_reader_that_went_away_is_good() {
         input: fixture.path("capture"),
         vmlinux: Some(fixture.path("kernel")),
     };
-    let args = info::Args {
-        input: input.clone(),
-        json: true,
-    };
+    let args = info::Args { input: input.clone(), json: true };
     let outcome = info::run(&args, &mut BrokenPipe, &mut io::sink()).expect("a broken pipe is no error");
     assert_eq!(outcome.exit_status(), 0);
     let args = <ReportCli as clap::Parser>::parse_from(["report"]).args;
@@ -250,10 +188,7 @@ struct ReportCli {
 #[test]
 fn totals_of_a_cpu_that_was_not_announced_are_damage() {
     let mut writer = Writer::new(&writer::hello()).expect("a short Hello");
-    let foreign = CpuTotals {
-        cpu: 9,
-        ..CpuTotals::default()
-    };
+    let foreign = CpuTotals { cpu: 9, ..CpuTotals::default() };
     writer.frame(&Frame::End(foreign)).expect("totals fit");
     let fixture = Fixture::new(&writer.end().expect("frames of its own making"));
     let info = fixture.run("info");

@@ -21,10 +21,7 @@ pub(crate) struct Ran {
 impl Ran {
     /// Returns the text of the error.
     pub(crate) fn error(&self) -> String {
-        self.result
-            .as_ref()
-            .expect_err("the command must fail")
-            .to_string()
+        self.result.as_ref().expect_err("the command must fail").to_string()
     }
 
     /// Returns what was found.
@@ -54,11 +51,7 @@ impl Fixture {
     /// Runs a command line on the capture with its ELF.
     pub(crate) fn run(&self, line: &str) -> Ran {
         let (capture, kernel) = (self.path("capture"), self.path("kernel"));
-        run(&format!(
-            "{line} -i {} -k {}",
-            capture.display(),
-            kernel.display()
-        ))
+        run(&format!("{line} -i {} -k {}", capture.display(), kernel.display()))
     }
 }
 
@@ -82,11 +75,7 @@ pub(crate) fn run(line: &str) -> Ran {
         Cli::Script(args) => script::run(&args, &mut out, &mut notes),
     };
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-    Ran {
-        result,
-        out: text(out),
-        notes: text(notes),
-    }
+    Ran { result, out: text(out), notes: text(notes) }
 }
 
 /// Returns the description of a run with call chains.
@@ -117,12 +106,8 @@ pub(crate) fn ten_samples(hello: &Hello<'_>) -> Writer {
         };
         writer.sample(&sample).expect("CPU 0 is there");
     }
-    let result = WorkloadResult {
-        name: "sort",
-        steps: 12,
-        instructions_per_step: Some(800),
-        wrong_results: 0,
-    };
+    let result =
+        WorkloadResult { name: "sort", steps: 12, instructions_per_step: Some(800), wrong_results: 0 };
     writer.frame(&Frame::Workload(result)).expect("a short name");
     writer.totals(0, |totals| {
         totals.ring_pages = 3;
@@ -138,9 +123,7 @@ pub(crate) fn ten_samples_capture(hello: &Hello<'_>) -> Vec<u8> {
 
 /// Compares `text` with a snapshot.
 pub(crate) fn assert_snapshot(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/commands/snapshots")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/commands/snapshots").join(name);
     if std::env::var_os("NMIPROF_BLESS").is_some() {
         fs::write(&path, text).expect("a writable source tree");
     }

@@ -20,17 +20,9 @@ fn small(number: u64) -> u32 {
 
 /// Encodes one made-up frame.
 fn line() -> impl Strategy<Value = Vec<u8>> {
-    let coded = prop_oneof![
-        prop::collection::vec(0..9_u8, 0..12),
-        prop::collection::vec(any::<u8>(), 0..40)
-    ];
-    (
-        0..4_u8,
-        prop::collection::vec(number(), 12),
-        coded,
-        any::<Option<bool>>(),
-    )
-        .prop_map(|(kind, numbers, coded, chains)| {
+    let coded = prop_oneof![prop::collection::vec(0..9_u8, 0..12), prop::collection::vec(any::<u8>(), 0..40)];
+    (0..4_u8, prop::collection::vec(number(), 12), coded, any::<Option<bool>>()).prop_map(
+        |(kind, numbers, coded, chains)| {
             let count = u16::try_from(coded.len() / 2).expect("short");
             let cpu = u16::try_from(numbers[0] % 3).expect("below 3");
             let frame = match kind {
@@ -60,7 +52,8 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
             };
             let mut line = [0; LINE_BYTES_MAX];
             encode(&frame, &mut line).expect("a short frame").to_vec()
-        })
+        },
+    )
 }
 
 fn totals(kind: u8, cpu: u16, numbers: &[u64]) -> Frame<'static> {
@@ -69,11 +62,7 @@ fn totals(kind: u8, cpu: u16, numbers: &[u64]) -> Frame<'static> {
         time: numbers[1],
         overflows: numbers[2],
         sent: numbers[3],
-        dropped: Drops {
-            ring_full: numbers[4],
-            no_frame: numbers[5],
-            ..Drops::default()
-        },
+        dropped: Drops { ring_full: numbers[4], no_frame: numbers[5], ..Drops::default() },
         nmi: NmiCounters {
             entries: numbers[6],
             runs: numbers[7],
@@ -83,11 +72,7 @@ fn totals(kind: u8, cpu: u16, numbers: &[u64]) -> Frame<'static> {
         ring_pages: numbers[9],
         reserve_frames_min: small(numbers[10]),
     };
-    if kind == 2 {
-        Frame::Sync(totals)
-    } else {
-        Frame::End(totals)
-    }
+    if kind == 2 { Frame::Sync(totals) } else { Frame::End(totals) }
 }
 
 proptest! {

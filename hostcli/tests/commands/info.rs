@@ -22,16 +22,10 @@ fn the_text_form_says_the_same() {
 
 #[test]
 fn without_samples_shares_are_null() {
-    let capture = Writer::new(&writer::hello())
-        .and_then(Writer::end)
-        .expect("a short Hello");
+    let capture = Writer::new(&writer::hello()).and_then(Writer::end).expect("a short Hello");
     let ran = Fixture::new(&capture).run("info --json");
     for name in ["bytes_per_sample", "unresolved_pct", "truncated_chains_pct"] {
-        assert!(
-            ran.out.contains(&format!("\"{name}\": null")),
-            "{name}: {}",
-            ran.out
-        );
+        assert!(ran.out.contains(&format!("\"{name}\": null")), "{name}: {}", ran.out);
     }
 }
 
@@ -48,20 +42,13 @@ fn a_write_that_was_skipped_silently_breaks_the_identity() {
 #[test]
 fn a_capture_without_its_end_is_incomplete() {
     let mut writer = ten_samples(&writer::hello());
-    writer
-        .flush()
-        .and_then(|()| writer.sync())
-        .expect("frames of its own making");
+    writer.flush().and_then(|()| writer.sync()).expect("frames of its own making");
     let fixture = Fixture::new(&writer.into_bytes());
     let ran = fixture.run("info --json");
     assert_eq!(ran.outcome(), Outcome::Findings);
     assert!(ran.out.contains("\"identity\": \"incomplete\"") && ran.out.contains("\"overflows\": 10"));
     let report = fixture.run("report");
-    assert_eq!(
-        report.outcome(),
-        Outcome::Good,
-        "an incomplete capture can be reported"
-    );
+    assert_eq!(report.outcome(), Outcome::Good, "an incomplete capture can be reported");
     assert!(report.notes.contains("incomplete"), "{}", report.notes);
 }
 
@@ -77,31 +64,18 @@ fn nmi_counters_that_contradict_each_other_are_a_finding_of_their_own() {
 #[test]
 fn wrong_results_are_a_finding() {
     let mut writer = ten_samples(&writer::hello());
-    let result = WorkloadResult {
-        name: "hash",
-        steps: 3,
-        instructions_per_step: None,
-        wrong_results: 2,
-    };
+    let result = WorkloadResult { name: "hash", steps: 3, instructions_per_step: None, wrong_results: 2 };
     writer.frame(&Frame::Workload(result)).expect("a short name");
     let ran = Fixture::new(&writer.end().expect("frames of its own making")).run("info");
     assert_eq!(ran.outcome(), Outcome::Findings);
-    assert!(
-        ran.notes.contains("workload hash: 2 wrong results"),
-        "{}",
-        ran.notes
-    );
+    assert!(ran.notes.contains("workload hash: 2 wrong results"), "{}", ran.notes);
 }
 
 #[test]
 fn a_fatal_report_is_shown_first_by_every_command_and_can_not_drive_the_terminal() {
     let mut writer = ten_samples(&writer::hello());
     writer.flush().expect("frames of its own making");
-    let log = Log {
-        time: 5_000_000,
-        level: LogLevel::Warning,
-        text: "low\x1b[31m reserve",
-    };
+    let log = Log { time: 5_000_000, level: LogLevel::Warning, text: "low\x1b[31m reserve" };
     writer.frame(&Frame::Log(log)).expect("a short text");
     let fatal = Fatal {
         cause: FatalCause::Panic,
@@ -116,22 +90,12 @@ fn a_fatal_report_is_shown_first_by_every_command_and_can_not_drive_the_terminal
     let reason = "THE KERNEL GAVE UP: panic on CPU 0 at kernel/src/ring.rs:31: index 7";
     for command in ["info", "report"] {
         let ran = fixture.run(command);
-        assert!(
-            ran.out.starts_with(&format!("# {reason}")),
-            "{command}: {}",
-            ran.out
-        );
+        assert!(ran.out.starts_with(&format!("# {reason}")), "{command}: {}", ran.out);
         assert!(ran.notes.contains(reason), "{command}: {}", ran.notes);
-        assert!(
-            !ran.out.contains(['\x1b', '\x07']) && !ran.notes.contains('\x1b'),
-            "{command}"
-        );
+        assert!(!ran.out.contains(['\x1b', '\x07']) && !ran.notes.contains('\x1b'), "{command}");
         assert_eq!(ran.outcome(), Outcome::Findings, "{command}");
     }
     let json = fixture.run("info --json").out;
-    assert!(
-        json.contains("\"cause\": \"panic\"") && json.contains("\"level\": \"warning\""),
-        "{json}"
-    );
+    assert!(json.contains("\"cause\": \"panic\"") && json.contains("\"level\": \"warning\""), "{json}");
     assert!(fixture.run("script").notes.contains(reason));
 }

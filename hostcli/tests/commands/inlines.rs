@@ -25,44 +25,23 @@ fn capture_of_outer() -> (Fixture, String) {
     let path = std::env::current_exe().expect("this test has a file");
     let bytes = fs::read(&path).expect("which can be read");
     let elf = object::File::parse(&*bytes).expect("which is an ELF");
-    let id = elf
-        .build_id()
-        .expect("with sound notes")
-        .expect("the linker of this host writes a build-id");
+    let id = elf.build_id().expect("with sound notes").expect("the linker of this host writes a build-id");
     let outer = elf
         .symbols()
-        .find(|symbol| {
-            symbol
-                .name()
-                .is_ok_and(|name| name.contains("the_outer_function"))
-        })
+        .find(|symbol| symbol.name().is_ok_and(|name| name.contains("the_outer_function")))
         .expect("it is not inlined");
     let mut hello = writer::hello();
-    hello.build_id = BuildId(
-        id.try_into()
-            .expect("the linker of this host writes SHA-1 build-ids"),
-    );
+    hello.build_id = BuildId(id.try_into().expect("the linker of this host writes SHA-1 build-ids"));
     let mut writer = Writer::new(&hello).expect("a short Hello");
     for ip in outer.address()..outer.address() + outer.size() {
-        writer
-            .sample(&SyntheticSample {
-                ip,
-                ..SyntheticSample::default()
-            })
-            .expect("CPU 0 is there");
+        writer.sample(&SyntheticSample { ip, ..SyntheticSample::default() }).expect("CPU 0 is there");
     }
-    (
-        Fixture::new(&writer.end().expect("frames of its own making")),
-        path.display().to_string(),
-    )
+    (Fixture::new(&writer.end().expect("frames of its own making")), path.display().to_string())
 }
 
 fn run_on_outer(command: &str) -> String {
     let (fixture, elf) = capture_of_outer();
-    let ran = run(&format!(
-        "{command} -i {} -k {elf}",
-        fixture.path("capture").display()
-    ));
+    let ran = run(&format!("{command} -i {} -k {elf}", fixture.path("capture").display()));
     ran.outcome();
     ran.out
 }
@@ -78,17 +57,11 @@ fn an_inlined_function_counts_as_itself() {
 fn without_inlining_it_counts_as_the_function_it_was_inlined_into() {
     let report = run_on_outer("report --no-inline");
     assert!(!report.contains("inlines::inner"), "{report}");
-    assert!(
-        report.contains("100.00%") && report.contains("inlines::the_outer_function"),
-        "{report}"
-    );
+    assert!(report.contains("100.00%") && report.contains("inlines::the_outer_function"), "{report}");
 }
 
 #[test]
 fn folded_stacks_show_it_below_its_caller() {
     let folded = run_on_outer("export --format folded");
-    assert!(
-        folded.contains("inlines::the_outer_function;commands::inlines::inner "),
-        "{folded}"
-    );
+    assert!(folded.contains("inlines::the_outer_function;commands::inlines::inner "), "{folded}");
 }

@@ -33,43 +33,21 @@ fn the_json_form() {
 #[test]
 fn without_children_only_own_samples_count() {
     let ran = Fixture::new(&ten_samples_capture(&hello_with_chains())).run("report --no-children");
-    assert!(
-        ran.out.contains("# Overhead") && !ran.out.contains("main::run"),
-        "{}",
-        ran.out
-    );
+    assert!(ran.out.contains("# Overhead") && !ran.out.contains("main::run"), "{}", ran.out);
 }
 
 #[test]
 fn rows_below_the_limit_are_left_out_and_counted() {
     let fixture = Fixture::new(&ten_samples_capture(&writer::hello()));
     let ran = fixture.run("report --percent-limit 20");
-    assert!(
-        ran.out.contains("matrix::multiply") && !ran.out.contains("[unknown]"),
-        "{}",
-        ran.out
-    );
+    assert!(ran.out.contains("matrix::multiply") && !ran.out.contains("[unknown]"), "{}", ran.out);
     assert!(ran.out.contains("# 1 more below 20%"), "{}", ran.out);
-    assert!(
-        fixture
-            .run("report --percent-limit 101")
-            .error()
-            .contains("from 0 to 100")
-    );
+    assert!(fixture.run("report --percent-limit 101").error().contains("from 0 to 100"));
 }
 
 #[test]
 fn keys_are_columns_in_their_order() {
     let ran = Fixture::new(&ten_samples_capture(&writer::hello())).run("report --sort cpu,event,sym,srcline");
-    assert!(
-        ran.out
-            .contains("  CPU  Event         Symbol            Source:Line\n"),
-        "{}",
-        ran.out
-    );
-    assert!(
-        ran.out.contains("  0    instructions  sort::quicksort   ??:0\n"),
-        "{}",
-        ran.out
-    );
+    assert!(ran.out.contains("  CPU  Event         Symbol            Source:Line\n"), "{}", ran.out);
+    assert!(ran.out.contains("  0    instructions  sort::quicksort   ??:0\n"), "{}", ran.out);
 }

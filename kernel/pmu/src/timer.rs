@@ -33,13 +33,7 @@ pub struct VirtualPmu<T> {
 impl<T: CountdownTimer> VirtualPmu<T> {
     /// Creates a stopped PMU. `resume_ticks` pass between arming and the first interrupted instruction.
     pub const fn new(timer: T, resume_ticks: u32) -> Self {
-        Self {
-            timer,
-            resume_ticks,
-            period_ticks: 0,
-            left_ticks: 0,
-            armed: false,
-        }
+        Self { timer, resume_ticks, period_ticks: 0, left_ticks: 0, armed: false }
     }
 
     /// Arms the timer for what is left, or as much of it as the timer can hold.
@@ -51,10 +45,7 @@ impl<T: CountdownTimer> VirtualPmu<T> {
         let part = self.left_ticks.min(u64::from(u32::MAX - self.resume_ticks));
         self.left_ticks -= part;
         self.armed = true;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "`part` was capped to the timer's width"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "`part` was capped to the timer's width")]
         let ticks = (part as u32).saturating_add(self.resume_ticks).max(1);
         self.timer.arm(ticks);
     }
@@ -74,11 +65,7 @@ impl<T: CountdownTimer> Pmu for VirtualPmu<T> {
             return Overflow::NotMine;
         }
         self.armed = false;
-        if self.left_ticks > 0 {
-            Overflow::Partial
-        } else {
-            Overflow::Complete
-        }
+        if self.left_ticks > 0 { Overflow::Partial } else { Overflow::Complete }
     }
 
     #[inline]
@@ -156,11 +143,7 @@ mod tests {
         pmu.rearm();
         clock.remaining.set(0);
         assert_eq!(pmu.poll(), Overflow::Complete);
-        assert_eq!(
-            pmu.poll(),
-            Overflow::NotMine,
-            "asked again in the same NMI, or in an empty one"
-        );
+        assert_eq!(pmu.poll(), Overflow::NotMine, "asked again in the same NMI, or in an empty one");
     }
 
     #[test]
@@ -176,11 +159,7 @@ mod tests {
             let nmis = overflow(&clock, &mut pmu);
             assert_eq!(nmis, 4, "three full timers and a rest");
             let parts = clock.arms.get() - arms;
-            assert_eq!(
-                clock.armed.get() - armed,
-                period + parts * u64::from(resume),
-                "nothing lost"
-            );
+            assert_eq!(clock.armed.get() - armed, period + parts * u64::from(resume), "nothing lost");
         }
     }
 

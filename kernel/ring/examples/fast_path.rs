@@ -51,16 +51,12 @@ fn store_sample(
 fn main() {
     let mut ring = Ring::new(Present).expect("a power of two of pages");
     let (mut producer, mut consumer) = ring.split();
-    let stored = (0..10_000)
-        .filter(|&ip| store_sample(&mut producer, ip, black_box(1), black_box(2)).is_ok())
-        .count();
+    let stored =
+        (0..10_000).filter(|&ip| store_sample(&mut producer, ip, black_box(1), black_box(2)).is_ok()).count();
     let mut ips = 0;
     let drained = consumer.drain(usize::MAX, |record| {
         ips += record.word(0).unwrap_or(0);
         ControlFlow::Continue(())
     });
-    println!(
-        "{stored} samples stored, {drained:?} drained, sum of addresses {ips}, {:?}",
-        consumer.drops()
-    );
+    println!("{stored} samples stored, {drained:?} drained, sum of addresses {ips}, {:?}", consumer.drops());
 }

@@ -36,11 +36,7 @@ impl<'a, M: Memory> Consumer<'a, M> {
         F: FnMut(Record<'_, M>) -> ControlFlow<()>,
     {
         let head = self.ring.head_by_consumer();
-        let mut cursor = Cursor {
-            ring: self.ring,
-            position: self.tail,
-            head,
-        };
+        let mut cursor = Cursor { ring: self.ring, position: self.tail, head };
         let taken = cursor.advance(records_max, take);
         if cursor.position != self.tail {
             self.tail = cursor.position;
@@ -109,15 +105,9 @@ impl<M: Memory> Cursor<'_, M> {
         // Relaxed: the Acquire load of `head` came first, see `Ring::head_by_consumer`.
         let header = Header::from_bits(self.ring.word(self.position).load(Ordering::Relaxed));
         if !(1..=available_words).contains(&header.record_words()) {
-            return Err(Corrupt {
-                position: self.position,
-            });
+            return Err(Corrupt { position: self.position });
         }
-        Ok(Some(Record {
-            ring: self.ring,
-            position: self.position,
-            header,
-        }))
+        Ok(Some(Record { ring: self.ring, position: self.position, header }))
     }
 }
 

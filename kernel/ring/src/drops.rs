@@ -53,9 +53,7 @@ impl Drops {
     /// Returns the drops of every cause.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.ring_full
-            .wrapping_add(self.no_frame)
-            .wrapping_add(self.fault)
+        self.ring_full.wrapping_add(self.no_frame).wrapping_add(self.fault)
     }
 }
 
@@ -71,11 +69,7 @@ pub(crate) struct DropCounters {
 
 impl DropCounters {
     pub(crate) fn new() -> Self {
-        Self {
-            ring_full: AtomicU64::new(0),
-            no_frame: AtomicU64::new(0),
-            fault: AtomicU64::new(0),
-        }
+        Self { ring_full: AtomicU64::new(0), no_frame: AtomicU64::new(0), fault: AtomicU64::new(0) }
     }
 
     /// Counts one drop. Producer only: a load and a store, which two writers would tear apart.

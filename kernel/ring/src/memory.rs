@@ -95,16 +95,10 @@ impl Error for TouchError {}
 
 /// Reduces a free-running position to an index below the capacity.
 #[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "x86-64 only: usize has 64 bits, asserted below"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "x86-64 only: usize has 64 bits, asserted below")]
 fn masked(position: u64, mask: u64) -> usize {
     (position & mask) as usize
 }
 
 const _: () = assert!(usize::BITS == u64::BITS);
-const _: () = assert!(
-    PAGE_WORDS.is_power_of_two(),
-    "a position splits into page and offset by its bits"
-);
+const _: () = assert!(PAGE_WORDS.is_power_of_two(), "a position splits into page and offset by its bits");

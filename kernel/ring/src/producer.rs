@@ -63,21 +63,14 @@ impl<'a, M: Memory> Producer<'a, M> {
         if self.limit.wrapping_sub(head) < record_words_max {
             self.extend_limit(head, record_words_max)?;
         }
-        Ok(Grant {
-            ring: self.ring,
-            committed: &mut self.head,
-            head,
-            payload_words: 0,
-            payload_words_max,
-        })
+        Ok(Grant { ring: self.ring, committed: &mut self.head, head, payload_words: 0, payload_words_max })
     }
 
     /// Moves `limit` to at least `words` past `head`, or counts why not.
     #[cold]
     fn extend_limit(&mut self, head: u64, words: u64) -> Result<(), DropCause> {
-        let room = self
-            .free_words(head, words)
-            .and_then(|free| Ok(free.min(self.present_words(head, words)?)));
+        let room =
+            self.free_words(head, words).and_then(|free| Ok(free.min(self.present_words(head, words)?)));
         match room {
             Ok(room) => self.limit = head.wrapping_add(room),
             Err(cause) => self.ring.drops().count(cause),
@@ -93,11 +86,7 @@ impl<'a, M: Memory> Producer<'a, M> {
             self.tail_seen = self.ring.tail_by_producer();
         }
         let free = free(self.tail_seen);
-        if free < words {
-            Err(DropCause::RingFull)
-        } else {
-            Ok(free)
-        }
+        if free < words { Err(DropCause::RingFull) } else { Ok(free) }
     }
 
     /// Returns how many words from `head` on are present, at least `words`, touching the next pages if need
@@ -158,8 +147,6 @@ impl<M: Memory> Grant<'_, M> {
     #[inline]
     fn store(&self, offset: u64, word: u64) {
         // Relaxed: nobody reads past `head`; `publish_head` orders all words of the record at once.
-        self.ring
-            .word(self.head.wrapping_add(offset))
-            .store(word, Ordering::Relaxed);
+        self.ring.word(self.head.wrapping_add(offset)).store(word, Ordering::Relaxed);
     }
 }

@@ -21,14 +21,8 @@ pub const MAX_RECORD_WORDS: usize = if cfg!(loom) { 7 } else { 255 };
 /// Most payload words in a record.
 pub const MAX_PAYLOAD_WORDS: usize = MAX_RECORD_WORDS - 1;
 
-const _: () = assert!(
-    MAX_RECORD_WORDS as u64 <= LEN_MASK,
-    "the header can tell every length"
-);
-const _: () = assert!(
-    MAX_RECORD_WORDS < PAGE_WORDS,
-    "a record touches at most two pages"
-);
+const _: () = assert!(MAX_RECORD_WORDS as u64 <= LEN_MASK, "the header can tell every length");
+const _: () = assert!(MAX_RECORD_WORDS < PAGE_WORDS, "a record touches at most two pages");
 
 /// The first word of a record.
 #[derive(Clone, Copy)]

@@ -72,13 +72,8 @@ impl<M: Memory> Ring<M> {
     pub fn starting_at(memory: M, position: u64) -> Result<Self, CapacityError> {
         let mask = capacity_words(memory.pages())?.wrapping_sub(1);
         Ok(Self {
-            producer_lines: ProducerLines {
-                head: AtomicU64::new(position),
-                drops: DropCounters::new(),
-            },
-            consumer_lines: ConsumerLines {
-                tail: AtomicU64::new(position),
-            },
+            producer_lines: ProducerLines { head: AtomicU64::new(position), drops: DropCounters::new() },
+            consumer_lines: ConsumerLines { tail: AtomicU64::new(position) },
             mask,
             memory,
         })
@@ -161,9 +156,7 @@ fn capacity_words(pages: usize) -> Result<u64, CapacityError> {
     if !pages.is_power_of_two() {
         return Err(CapacityError::NotPowerOfTwo { pages });
     }
-    let words = pages
-        .checked_mul(PAGE_WORDS)
-        .ok_or(CapacityError::TooLarge { pages })?;
+    let words = pages.checked_mul(PAGE_WORDS).ok_or(CapacityError::TooLarge { pages })?;
     Ok(words as u64)
 }
 

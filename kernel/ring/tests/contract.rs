@@ -69,16 +69,10 @@ fn a_reservation_beyond_the_longest_record_counts_as_the_longest() {
     let mut ring = ring(1);
     let (mut producer, mut consumer) = ring.split();
     let mut grant = producer.reserve(usize::MAX).unwrap();
-    assert_eq!(
-        (0..1000).filter(|&word| grant.push(word)).count(),
-        MAX_PAYLOAD_WORDS
-    );
+    assert_eq!((0..1000).filter(|&word| grant.push(word)).count(), MAX_PAYLOAD_WORDS);
     grant.commit(1);
     assert_eq!(consumer.used_words(), MAX_RECORD_WORDS as u64);
-    assert_eq!(
-        drain(&mut consumer),
-        Ok(vec![(1, Vec::from_iter(0..MAX_PAYLOAD_WORDS as u64))])
-    );
+    assert_eq!(drain(&mut consumer), Ok(vec![(1, Vec::from_iter(0..MAX_PAYLOAD_WORDS as u64))]));
 }
 
 #[test]
@@ -97,10 +91,7 @@ fn a_tag_keeps_its_low_bits_and_spares_the_length() {
     let mut ring = ring(1);
     let (mut producer, mut consumer) = ring.split();
     push(&mut producer, u64::MAX, &[]);
-    assert_eq!(
-        drain(&mut consumer),
-        Ok(vec![(u64::MAX >> (64 - TAG_BITS), vec![])])
-    );
+    assert_eq!(drain(&mut consumer), Ok(vec![(u64::MAX >> (64 - TAG_BITS), vec![])]));
 }
 
 #[test]
@@ -144,10 +135,7 @@ fn a_second_split_goes_on_where_the_first_stopped() {
     let (mut producer, mut consumer) = ring.split();
     push(&mut producer, 2, &[]);
     let records = drain(&mut consumer).unwrap();
-    assert_eq!(
-        (records.first(), records.last()),
-        (Some(&(1, vec![10])), Some(&(2, vec![])))
-    );
+    assert_eq!((records.first(), records.last()), (Some(&(1, vec![10])), Some(&(2, vec![]))));
     assert_eq!(consumer.drops().ring_full, 1);
 }
 

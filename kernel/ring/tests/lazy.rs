@@ -112,10 +112,7 @@ fn a_page_whose_neighbour_fails_is_not_touched_again() {
     fail_next_touch(&consumer, TouchError::NoFrame);
     assert_eq!(push(&mut producer, 1), Err(DropCause::NoFrame));
     push(&mut producer, 1).unwrap();
-    assert_eq!(
-        (touched(&consumer), drain(&mut consumer)),
-        (vec![0, 1], vec![0, 1])
-    );
+    assert_eq!((touched(&consumer), drain(&mut consumer)), (vec![0, 1], vec![0, 1]));
 }
 
 #[test]
@@ -128,10 +125,7 @@ fn a_second_split_touches_every_page_anew_from_the_page_it_stands_in() {
     }
     let (mut producer, mut consumer) = ring.split();
     push(&mut producer, 1).unwrap();
-    assert_eq!(
-        (touched(&consumer), drain(&mut consumer)),
-        (vec![0, 0, 1], vec![1])
-    );
+    assert_eq!((touched(&consumer), drain(&mut consumer)), (vec![0, 0, 1], vec![1]));
 }
 
 #[test]
@@ -141,10 +135,7 @@ fn a_record_over_the_end_of_the_ring_touches_nothing_new() {
     fill_first_page_but(&mut producer, 1);
     drain(&mut consumer);
     push(&mut producer, MAX_PAYLOAD_WORDS).unwrap();
-    assert_eq!(
-        (touched(&consumer), drain(&mut consumer)),
-        (vec![0], vec![MAX_PAYLOAD_WORDS as u64])
-    );
+    assert_eq!((touched(&consumer), drain(&mut consumer)), (vec![0], vec![MAX_PAYLOAD_WORDS as u64]));
 }
 
 // case 22
@@ -158,14 +149,7 @@ fn a_failed_touch_is_counted_by_its_cause_and_a_later_one_succeeds() {
         assert!(consumer.is_empty());
     }
     push(&mut producer, 3).unwrap();
-    assert_eq!(
-        consumer.drops(),
-        Drops {
-            ring_full: 0,
-            no_frame: 2,
-            fault: 1
-        }
-    );
+    assert_eq!(consumer.drops(), Drops { ring_full: 0, no_frame: 2, fault: 1 });
     assert_eq!((touched(&consumer), drain(&mut consumer)), (vec![0], vec![3]));
 }
 
@@ -188,12 +172,5 @@ fn a_full_ring_is_not_touched_further() {
     fill_first_page_but(&mut producer, 0);
     fail_next_touch(&consumer, TouchError::Fault);
     assert_eq!(push(&mut producer, 0), Err(DropCause::RingFull));
-    assert_eq!(
-        consumer.drops(),
-        Drops {
-            ring_full: 1,
-            no_frame: 0,
-            fault: 0
-        }
-    );
+    assert_eq!(consumer.drops(), Drops { ring_full: 1, no_frame: 0, fault: 0 });
 }

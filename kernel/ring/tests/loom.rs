@@ -63,12 +63,7 @@ fn push_all(producer: &mut Producer<'_, Words>, payload_words: &[usize]) -> Vec<
 fn drain(consumer: &mut Consumer<'_, Words>, records_max: usize, received: &mut Vec<u64>) {
     let taken = consumer.drain(records_max, |record| {
         let number = record.tag();
-        assert!(
-            record
-                .words()
-                .eq((1..=record.len() as u64).map(|word| number << 8 | word)),
-            "torn {number}"
-        );
+        assert!(record.words().eq((1..=record.len() as u64).map(|word| number << 8 | word)), "torn {number}");
         received.push(number);
         ControlFlow::Continue(())
     });
@@ -93,13 +88,7 @@ fn race(payload_words: &'static [usize], records_max: usize) -> BTreeSet<Outcome
         drain(&mut consumer, usize::MAX, &mut received);
         assert_eq!(received, stored);
         let refused = payload_words.len() - stored.len();
-        assert_eq!(
-            consumer.drops(),
-            Drops {
-                ring_full: refused as u64,
-                ..Drops::default()
-            }
-        );
+        assert_eq!(consumer.drops(), Drops { ring_full: refused as u64, ..Drops::default() });
         seen.lock().unwrap().insert((received_beside, refused));
     });
     outcomes.lock().unwrap().clone()
@@ -108,34 +97,22 @@ fn race(payload_words: &'static [usize], records_max: usize) -> BTreeSet<Outcome
 // case 63
 #[test]
 fn a_reader_beside_the_writer_sees_whole_records_in_order() {
-    assert_eq!(
-        race(&[2, 2], usize::MAX),
-        BTreeSet::from([(0, 0), (1, 0), (2, 0)])
-    );
+    assert_eq!(race(&[2, 2], usize::MAX), BTreeSet::from([(0, 0), (1, 0), (2, 0)]));
 }
 
 // case 61, case 63: records of three words over a ring of eight, the third over its end
 #[test]
 fn words_given_back_are_refilled_only_after_they_were_read() {
     let outcomes = race(&[2, 2, 2, 2], usize::MAX);
-    assert!(
-        outcomes.contains(&(4, 0)),
-        "no interleaving refilled all: {outcomes:?}"
-    );
-    assert!(
-        outcomes.contains(&(0, 2)),
-        "no interleaving filled the ring: {outcomes:?}"
-    );
+    assert!(outcomes.contains(&(4, 0)), "no interleaving refilled all: {outcomes:?}");
+    assert!(outcomes.contains(&(0, 2)), "no interleaving filled the ring: {outcomes:?}");
 }
 
 // case 62, case 63
 #[test]
 fn records_taken_one_by_one_make_room_for_as_much_as_they_held() {
     let outcomes = race(&[6, 0, 6], 1);
-    assert!(
-        outcomes.contains(&(0, 1)) && outcomes.contains(&(2, 0)),
-        "{outcomes:?}"
-    );
+    assert!(outcomes.contains(&(0, 1)) && outcomes.contains(&(2, 0)), "{outcomes:?}");
 }
 
 // case 63: loads that come after a store can't be told by their values, so the reader leaves a mark beside
@@ -161,10 +138,7 @@ fn a_writer_that_gets_room_sees_all_that_the_reader_did_before() {
         }
         reader.join().unwrap();
     });
-    assert!(
-        room_given.load(Ordering::Relaxed),
-        "no interleaving gave room beside the reader"
-    );
+    assert!(room_given.load(Ordering::Relaxed), "no interleaving gave room beside the reader");
 }
 
 #[test]
@@ -184,8 +158,5 @@ fn the_drops_before_a_record_are_counted_once_it_was_received() {
         }
         writer.join().unwrap();
     });
-    assert!(
-        received_beside.load(Ordering::Relaxed),
-        "no interleaving received the record beside the writer"
-    );
+    assert!(received_beside.load(Ordering::Relaxed), "no interleaving received the record beside the writer");
 }

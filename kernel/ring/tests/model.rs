@@ -35,17 +35,10 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let payload_words = prop_oneof![0..8usize, 0..=MAX_PAYLOAD_WORDS, Just(MAX_PAYLOAD_WORDS)];
-    let push = (payload_words, 0..4usize, prop::bool::weighted(0.9)).prop_map(
-        |(payload_words, spare_words, commit)| Op::Push {
-            payload_words,
-            spare_words,
-            commit,
-        },
-    );
-    let drain = (0..12usize, 0..16usize).prop_map(|(records_max, break_at)| Op::Drain {
-        records_max,
-        break_at,
-    });
+    let push = (payload_words, 0..4usize, prop::bool::weighted(0.9))
+        .prop_map(|(payload_words, spare_words, commit)| Op::Push { payload_words, spare_words, commit });
+    let drain =
+        (0..12usize, 0..16usize).prop_map(|(records_max, break_at)| Op::Drain { records_max, break_at });
     let failure = prop_oneof![Just(TouchError::NoFrame), Just(TouchError::Fault)];
     prop_oneof![12 => push, 3 => drain, 1 => failure.prop_map(Op::FailNextTouch)]
 }
@@ -135,10 +128,7 @@ fn drain(consumer: &mut Consumer<'_, Pages>, model: &mut Model, records_max: usi
         }
         seen += 1;
         let (tag, payload) = model.take().expect("a record that the model does not have");
-        assert_eq!(
-            (record.tag(), record.len(), record.word(payload.len())),
-            (tag, payload.len(), None)
-        );
+        assert_eq!((record.tag(), record.len(), record.word(payload.len())), (tag, payload.len(), None));
         assert!(record.words().eq(payload));
         ControlFlow::Continue(())
     });
@@ -149,29 +139,13 @@ fn run(pages: usize, start: u64, ops: Vec<Op>) {
     let mut ring = Ring::starting_at(Pages::new(pages), start).unwrap();
     let (mut producer, mut consumer) = ring.split();
     let end_words = usize::try_from(start % PAGE_WORDS as u64).unwrap();
-    let mut model = Model {
-        capacity_words: pages * PAGE_WORDS,
-        end_words,
-        ..Model::default()
-    };
+    let mut model = Model { capacity_words: pages * PAGE_WORDS, end_words, ..Model::default() };
     for (serial, op) in (1..).zip(ops) {
         match op {
-            Op::Push {
-                payload_words,
-                spare_words,
-                commit,
-            } => {
-                push(
-                    &mut producer,
-                    &mut model,
-                    serial,
-                    (payload_words, spare_words, commit),
-                );
+            Op::Push { payload_words, spare_words, commit } => {
+                push(&mut producer, &mut model, serial, (payload_words, spare_words, commit));
             }
-            Op::Drain {
-                records_max,
-                break_at,
-            } => drain(&mut consumer, &mut model, records_max, break_at),
+            Op::Drain { records_max, break_at } => drain(&mut consumer, &mut model, records_max, break_at),
             Op::FailNextTouch(failure) => {
                 model.failures.push_back(failure);
                 consumer.memory().failures.lock().unwrap().push_back(failure);
@@ -180,10 +154,7 @@ fn run(pages: usize, start: u64, ops: Vec<Op>) {
         assert_eq!(consumer.drops(), model.drops);
         assert_eq!(consumer.used_words(), model.used_words as u64);
         assert_eq!(consumer.is_empty(), model.records.is_empty());
-        assert_eq!(
-            consumer.memory().touched.lock().unwrap().len(),
-            model.pages_touched
-        );
+        assert_eq!(consumer.memory().touched.lock().unwrap().len(), model.pages_touched);
     }
     drain(&mut consumer, &mut model, usize::MAX, usize::MAX);
     assert!(consumer.is_empty() && model.records.is_empty());

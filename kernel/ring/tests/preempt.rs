@@ -58,17 +58,8 @@ impl Scene {
     fn set(self) -> (Pusher, Consumer<'static, Pages>) {
         let ring = Ring::starting_at(Pages::new(1), u64::MAX).unwrap();
         let (producer, mut consumer) = Box::leak(Box::new(ring)).split();
-        let Self {
-            payload_words,
-            ready,
-            gone,
-        } = self;
-        let mut pusher = Pusher {
-            producer,
-            payload_words,
-            pushes: 0,
-            refused: Vec::new(),
-        };
+        let Self { payload_words, ready, gone } = self;
+        let mut pusher = Pusher { producer, payload_words, pushes: 0, refused: Vec::new() };
         for _ in 0..gone {
             pusher.push();
             assert_eq!(consumer.drain(1, |_| ControlFlow::Continue(())), Ok(1));
@@ -104,11 +95,7 @@ impl Scene {
     fn receive(self, consumer: &mut Consumer<'static, Pages>) -> Vec<u64> {
         let mut received = Vec::new();
         let taken = consumer.drain(usize::MAX, |record| {
-            assert!(
-                record.words().eq(payload(record.tag(), self.payload_words)),
-                "torn: {}",
-                record.tag()
-            );
+            assert!(record.words().eq(payload(record.tag(), self.payload_words)), "torn: {}", record.tag());
             received.push(record.tag());
             ControlFlow::Continue(())
         });
@@ -119,17 +106,8 @@ impl Scene {
     /// Every number from the first undrained one on was received or refused: once, and in order.
     fn check(self, pusher: &Pusher, received: &[u64], drops: Drops) {
         let expected = (self.gone as u64..pusher.pushes).filter(|number| !pusher.refused.contains(number));
-        assert!(
-            received.iter().copied().eq(expected),
-            "{self:?}: received {received:?}"
-        );
-        assert_eq!(
-            drops,
-            Drops {
-                ring_full: pusher.refused.len() as u64,
-                ..Drops::default()
-            }
-        );
+        assert!(received.iter().copied().eq(expected), "{self:?}: received {received:?}");
+        assert_eq!(drops, Drops { ring_full: pusher.refused.len() as u64, ..Drops::default() });
     }
 }
 
@@ -139,11 +117,7 @@ fn scenes() -> impl Iterator<Item = Scene> {
     lengths.flat_map(|payload_words| {
         let full = PAGE_WORDS / (payload_words + 1);
         [0, 1, full - 1, full].into_iter().flat_map(move |ready| {
-            [0, full - 1].into_iter().map(move |gone| Scene {
-                payload_words,
-                ready,
-                gone,
-            })
+            [0, full - 1].into_iter().map(move |gone| Scene { payload_words, ready, gone })
         })
     })
 }
@@ -153,20 +127,11 @@ fn scenes() -> impl Iterator<Item = Scene> {
 fn a_push_before_any_one_operation_of_the_drain_harms_nothing() {
     for scene in scenes() {
         let (operations, pushes) = scene.drain_with_pushes(|_| false);
-        assert!(
-            operations >= 1 && pushes == 0,
-            "{scene:?}: at least head is loaded"
-        );
+        assert!(operations >= 1 && pushes == 0, "{scene:?}: at least head is loaded");
         for k in 0..operations {
             let (operations_seen, pushes) = scene.drain_with_pushes(move |operation| operation == k);
-            assert_eq!(
-                pushes, 1,
-                "{scene:?}: the push before operation {k} did not happen"
-            );
-            assert!(
-                operations_seen >= operations,
-                "{scene:?}: the drain went short after a push before {k}"
-            );
+            assert_eq!(pushes, 1, "{scene:?}: the push before operation {k} did not happen");
+            assert!(operations_seen >= operations, "{scene:?}: the drain went short after a push before {k}");
         }
     }
 }
@@ -182,11 +147,7 @@ fn a_push_before_every_operation_of_the_drain_harms_nothing() {
 
 #[test]
 fn a_drain_has_one_operation_per_word_and_two_per_batch() {
-    let full = Scene {
-        payload_words: 0,
-        ready: PAGE_WORDS,
-        gone: 0,
-    };
+    let full = Scene { payload_words: 0, ready: PAGE_WORDS, gone: 0 };
     let (operations, _) = full.drain_with_pushes(|_| false);
     let load_of_head_and_store_of_tail = 2;
     assert_eq!(operations, PAGE_WORDS as u64 + load_of_head_and_store_of_tail);

@@ -58,11 +58,7 @@ impl LocalApic {
     /// Enables the local APIC of this CPU with every local source masked; x2APIC mode where there is one.
     pub fn enable() -> Self {
         let (frame, flags) = ApicBase::read();
-        let mode = if cpu::has_x2apic() {
-            Self::X2Apic
-        } else {
-            Self::XApic
-        };
+        let mode = if cpu::has_x2apic() { Self::X2Apic } else { Self::XApic };
         let mut flags = flags | ApicBaseFlags::LAPIC_ENABLE;
         if mode == Self::X2Apic {
             flags |= ApicBaseFlags::X2APIC_ENABLE;
@@ -80,11 +76,7 @@ impl LocalApic {
     /// Returns the ID of this APIC.
     pub fn id(self) -> u32 {
         let id = self.read(Register::Id);
-        if self == Self::XApic {
-            id >> XAPIC_ID_SHIFT
-        } else {
-            id
-        }
+        if self == Self::XApic { id >> XAPIC_ID_SHIFT } else { id }
     }
 
     /// Sends an NMI to this CPU. While NMIs are masked it is latched, once.

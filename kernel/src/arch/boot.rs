@@ -153,14 +153,9 @@ unsafe fn copy_memory_map(start: &StartInfo, info: &mut BootInfo) {
     let entries = direct::<MemoryMapEntry>(start.memory_map);
     // SAFETY: (caller) the loader placed `memory_map_entries` entries there.
     let entries = unsafe { slice::from_raw_parts(entries, start.memory_map_entries as usize) };
-    let ram = entries
-        .iter()
-        .filter(|entry| entry.kind == MEMORY_TYPE_RAM && entry.len > 0);
+    let ram = entries.iter().filter(|entry| entry.kind == MEMORY_TYPE_RAM && entry.len > 0);
     for (slot, entry) in info.memory.iter_mut().zip(ram) {
-        *slot = MemoryRange {
-            start: entry.start,
-            end: entry.start.saturating_add(entry.len),
-        };
+        *slot = MemoryRange { start: entry.start, end: entry.start.saturating_add(entry.len) };
         info.memory_len += 1;
     }
 }

@@ -25,9 +25,5 @@ unsafe extern "C" {
 pub fn build_id() -> BuildId {
     // SAFETY: the linker script puts the note there, and read-only data follows it in any case.
     let note = unsafe { ptr::read_volatile(&raw const __build_id_note) };
-    if note.name == *b"GNU\0" && note.value_len == 20 {
-        BuildId(note.value)
-    } else {
-        BuildId::default()
-    }
+    if note.name == *b"GNU\0" && note.value_len == 20 { BuildId(note.value) } else { BuildId::default() }
 }

@@ -18,17 +18,13 @@ impl BrandString {
 
     /// Returns the text, or a stand-in where the CPU has none.
     pub fn as_str(&self) -> &str {
-        self.0
-            .as_ref()
-            .map_or("unnamed x86-64", |brand| brand.as_str().trim())
+        self.0.as_ref().map_or("unnamed x86-64", |brand| brand.as_str().trim())
     }
 }
 
 /// Tells whether the CPU has an x2APIC.
 pub fn has_x2apic() -> bool {
-    cpuid()
-        .get_feature_info()
-        .is_some_and(|features| features.has_x2apic())
+    cpuid().get_feature_info().is_some_and(|features| features.has_x2apic())
 }
 
 fn cpuid() -> CpuId<CpuIdReaderNative> {

@@ -37,10 +37,8 @@ pub struct TrapFrame {
 }
 
 const _: () = assert!(offset_of!(TrapFrame, error) == offset_of!(TrapFrame, vector) + WORD);
-const _: () = assert!(
-    size_of::<TrapFrame>().is_multiple_of(16),
-    "the handler is called with an aligned stack"
-);
+const _: () =
+    assert!(size_of::<TrapFrame>().is_multiple_of(16), "the handler is called with an aligned stack");
 
 unsafe extern "C" {
     safe static exception_stubs: [u64; 32];

@@ -52,10 +52,7 @@ unsafe extern "C" {
 
 /// Finds where to continue after an exception at `rip`, if the instruction there is fallible.
 pub fn fixup(rip: u64) -> Option<u64> {
-    table()
-        .iter()
-        .find(|entry| entry.instruction == rip)
-        .map(|entry| entry.continuation)
+    table().iter().find(|entry| entry.instruction == rip).map(|entry| entry.continuation)
 }
 
 fn table() -> &'static [Entry] {
@@ -129,7 +126,4 @@ const fn halves(value: u64) -> [u32; 2] {
     [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
 }
 
-const _: () = assert!(
-    size_of::<Entry>() == 2 * size_of::<u64>(),
-    "the assembly writes two words"
-);
+const _: () = assert!(size_of::<Entry>() == 2 * size_of::<u64>(), "the assembly writes two words");

@@ -38,7 +38,4 @@ pub struct CallerSaved {
 pub const WORD: usize = size_of::<u64>();
 
 const _: () = assert!(size_of::<IretFrame>() == 5 * WORD, "the CPU pushes five words");
-const _: () = assert!(
-    size_of::<CallerSaved>() == 9 * WORD,
-    "nine registers are caller-saved"
-);
+const _: () = assert!(size_of::<CallerSaved>() == 9 * WORD, "nine registers are caller-saved");

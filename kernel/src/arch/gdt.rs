@@ -44,10 +44,7 @@ impl Segments {
         for (ist, top) in stack_tops {
             tss.interrupt_stack_table[usize::from(*ist as u16)] = *top;
         }
-        Self {
-            gdt: GlobalDescriptorTable::new(),
-            tss,
-        }
+        Self { gdt: GlobalDescriptorTable::new(), tss }
     }
 
     /// Loads the tables into this CPU, for good.
@@ -58,10 +55,7 @@ impl Segments {
         let code = self.gdt.append(Descriptor::kernel_code_segment());
         let data = self.gdt.append(Descriptor::kernel_data_segment());
         let tss = self.gdt.append(Descriptor::tss_segment(&self.tss));
-        assert!(
-            code.0 == KERNEL_CODE && data.0 == KERNEL_DATA,
-            "the assembly knows these selectors"
-        );
+        assert!(code.0 == KERNEL_CODE && data.0 == KERNEL_DATA, "the assembly knows these selectors");
         self.gdt.load();
         set_segments(code, data);
         // SAFETY: the descriptor is that of `self.tss`, which lives for ever.

@@ -45,9 +45,7 @@ impl AddressSpace {
     /// # Errors
     /// [`MapError::OutOfFrames`].
     pub fn new() -> Result<Self, MapError> {
-        frames::allocate_zeroed()
-            .map(|root| Self { root })
-            .ok_or(MapError::OutOfFrames)
+        frames::allocate_zeroed().map(|root| Self { root }).ok_or(MapError::OutOfFrames)
     }
 
     /// Loads it into this CPU.

@@ -39,10 +39,7 @@ pub struct PerCpu {
 }
 
 const _: () = assert!(offset_of!(PerCpu, this) == 0, "`current` loads gs:[0]");
-const _: () = assert!(
-    align_of::<PerCpu>() == 128,
-    "soundness of the layout: no shared cache line"
-);
+const _: () = assert!(align_of::<PerCpu>() == 128, "soundness of the layout: no shared cache line");
 
 impl PerCpu {
     /// Makes the area of this CPU and installs it, for good.
@@ -57,14 +54,8 @@ impl PerCpu {
         reserve: FrameReserve,
     ) -> &'static Self {
         assert!(index < CPUS_MAX, "CPU {index} is one too many");
-        let area = Box::leak(Box::new(Self {
-            this: core::ptr::null(),
-            index,
-            apic,
-            thread_stack,
-            nmi,
-            reserve,
-        }));
+        let area =
+            Box::leak(Box::new(Self { this: core::ptr::null(), index, apic, thread_stack, nmi, reserve }));
         area.this = &raw const *area;
         GsBase::write(VirtAddr::from_ptr(area.this));
         area

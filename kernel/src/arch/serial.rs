@@ -24,10 +24,7 @@ impl Port {
     }
 
     fn config() -> Config {
-        Config {
-            baud_rate: BaudRate::Baud115200,
-            ..Config::DEFAULT
-        }
+        Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }
     }
 
     /// Sends all bytes, waiting for room in the FIFO.

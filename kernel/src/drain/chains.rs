@@ -34,12 +34,7 @@ impl Chains {
 
     pub(super) fn new(cpu: u16) -> Self {
         let slots = vec![Slot::default(); Self::SLOTS].into_boxed_slice();
-        Self {
-            cpu,
-            slots,
-            used: 0,
-            encoder: StacksEncoder::new(),
-        }
+        Self { cpu, slots, used: 0, encoder: StacksEncoder::new() }
     }
 
     pub(super) const fn epoch(&self) -> u32 {
@@ -53,14 +48,8 @@ impl Chains {
     /// Returns the node of a record's innermost caller.
     pub(super) fn intern(&mut self, record: &Record<'_, LazyArea>) -> u32 {
         let truncated = Tag::from_bits(record.tag()).truncated;
-        let root = if truncated {
-            stacks::ROOT_TRUNCATED
-        } else {
-            stacks::ROOT_COMPLETE
-        };
-        let callers = (FIXED_WORDS..record.len())
-            .rev()
-            .filter_map(|index| record.word(index));
+        let root = if truncated { stacks::ROOT_TRUNCATED } else { stacks::ROOT_COMPLETE };
+        let callers = (FIXED_WORDS..record.len()).rev().filter_map(|index| record.word(index));
         callers.fold(root, |parent, ip| self.node(parent, ip))
     }
 
@@ -87,9 +76,7 @@ impl Chains {
         if self.encoder.is_full() {
             self.send();
         }
-        self.encoder
-            .push(parent, ip)
-            .expect("an encoder that is not full takes a node of this epoch")
+        self.encoder.push(parent, ip).expect("an encoder that is not full takes a node of this epoch")
     }
 
     pub(super) fn send(&mut self) {

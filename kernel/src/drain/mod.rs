@@ -28,11 +28,7 @@ pub struct Drain {
 impl Drain {
     /// Creates the drain of `ring`, which `cpu` fills.
     pub fn new(cpu: &'static PerCpu, ring: Consumer<'static, LazyArea>, chains: bool) -> Self {
-        Self {
-            cpu,
-            ring,
-            samples: Samples::new(cpu.index, chains),
-        }
+        Self { cpu, ring, samples: Samples::new(cpu.index, chains) }
     }
 
     /// Sends what waits, if it fills a block.
@@ -104,11 +100,7 @@ impl Drain {
 }
 
 fn sample_of(record: &Record<'_, LazyArea>, stack: u32) -> Sample {
-    Sample {
-        time: record.word(0).unwrap_or_default(),
-        ip: record.word(1).unwrap_or_default(),
-        stack,
-    }
+    Sample { time: record.word(0).unwrap_or_default(), ip: record.word(1).unwrap_or_default(), stack }
 }
 
 /// Samples on their way out.
@@ -125,13 +117,7 @@ struct Samples {
 impl Samples {
     fn new(cpu: u16, chains: bool) -> Self {
         let block = BlockEncoder::new(chains);
-        Self {
-            cpu,
-            sent: 0,
-            dropped: 0,
-            block,
-            chains: chains.then(|| Chains::new(cpu)),
-        }
+        Self { cpu, sent: 0, dropped: 0, block, chains: chains.then(|| Chains::new(cpu)) }
     }
 
     fn push(&mut self, record: &Record<'_, LazyArea>) {

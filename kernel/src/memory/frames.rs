@@ -27,14 +27,8 @@ static ALLOCATOR: Mutex<FrameAllocator> = Mutex::new(FrameAllocator::empty());
 pub fn init(memory: &[MemoryRange], image: MemoryRange) {
     let mut allocator = ALLOCATOR.lock();
     for range in memory {
-        let below = MemoryRange {
-            end: range.end.min(image.start),
-            ..*range
-        };
-        let above = MemoryRange {
-            start: range.start.max(image.end),
-            ..*range
-        };
+        let below = MemoryRange { end: range.end.min(image.start), ..*range };
+        let above = MemoryRange { start: range.start.max(image.end), ..*range };
         allocator.add(below);
         allocator.add(above);
     }
@@ -57,11 +51,7 @@ struct FrameAllocator {
 
 impl FrameAllocator {
     const fn empty() -> Self {
-        Self {
-            ranges: [MemoryRange { start: 0, end: 0 }; RANGES_MAX],
-            len: 0,
-            current: 0,
-        }
+        Self { ranges: [MemoryRange { start: 0, end: 0 }; RANGES_MAX], len: 0, current: 0 }
     }
 
     /// Adds the whole pages of a range; a range too many is memory left unused.

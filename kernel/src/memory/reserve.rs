@@ -32,12 +32,7 @@ impl FrameReserve {
     pub fn new(frames: u32) -> Self {
         let slots = (0..frames.min(FRAMES_MAX)).map(|_| AtomicU64::new(0)).collect();
         let [filled, taken, min] = [const { AtomicU32::new(0) }; 3];
-        let reserve = Self {
-            slots,
-            filled,
-            taken,
-            min,
-        };
+        let reserve = Self { slots, filled, taken, min };
         reserve.refill();
         reserve.min.store(reserve.held(), Ordering::Relaxed);
         reserve
@@ -59,8 +54,7 @@ impl FrameReserve {
         let address = self.slot(taken)?.load(Ordering::Relaxed);
         // Release: the slot was read before the thread may reuse it.
         self.taken.store(taken.wrapping_add(1), Ordering::Release);
-        self.min
-            .store(self.min.load(Ordering::Relaxed).min(held - 1), Ordering::Relaxed);
+        self.min.store(self.min.load(Ordering::Relaxed).min(held - 1), Ordering::Relaxed);
         PhysFrame::from_start_address(PhysAddr::new(address)).ok()
     }
 
@@ -89,9 +83,7 @@ impl FrameReserve {
 
     fn held(&self) -> u32 {
         // Acquire: pairs with `take`.
-        self.filled
-            .load(Ordering::Relaxed)
-            .wrapping_sub(self.taken.load(Ordering::Acquire))
+        self.filled.load(Ordering::Relaxed).wrapping_sub(self.taken.load(Ordering::Acquire))
     }
 
     /// Finds the slot of a position. (Positions would have to wrap at 2^32, 16 TiB of pages, for a length that is no

@@ -17,9 +17,8 @@ static KERNEL_SPACE: Once<Mutex<AddressSpace>> = Once::new();
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 const READ_ONLY: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::NO_EXECUTE);
 const READ_WRITE: PageTableFlags = READ_ONLY.union(PageTableFlags::WRITABLE);
-const UNCACHED: PageTableFlags = READ_WRITE
-    .union(PageTableFlags::NO_CACHE)
-    .union(PageTableFlags::WRITE_THROUGH);
+const UNCACHED: PageTableFlags =
+    READ_WRITE.union(PageTableFlags::NO_CACHE).union(PageTableFlags::WRITE_THROUGH);
 
 unsafe extern "C" {
     static __image_start: u8;
@@ -35,10 +34,7 @@ pub const DATA: PageTableFlags = READ_WRITE;
 /// Returns where the kernel image is in physical memory.
 pub fn image() -> MemoryRange {
     let (start, end) = (&raw const __image_start, &raw const __image_end);
-    MemoryRange {
-        start: start as u64 - KERNEL_BASE,
-        end: end as u64 - KERNEL_BASE,
-    }
+    MemoryRange { start: start as u64 - KERNEL_BASE, end: end as u64 - KERNEL_BASE }
 }
 
 /// Tells whether an address lies in the kernel's text.
@@ -60,12 +56,7 @@ pub fn build(memory: &[MemoryRange]) -> Result<(), MapError> {
     let mut space = AddressSpace::new()?;
     map_image(&mut space)?;
     map_memory(&mut space, memory)?;
-    space.map(
-        DIRECT_MAP + apic::MMIO_ADDRESS,
-        apic::MMIO_ADDRESS,
-        PAGE_BYTES,
-        UNCACHED,
-    )?;
+    space.map(DIRECT_MAP + apic::MMIO_ADDRESS, apic::MMIO_ADDRESS, PAGE_BYTES, UNCACHED)?;
     // SAFETY: image, stack (inside the image's .bss) and RAM are mapped where the boot tables had them.
     unsafe { space.load() };
     KERNEL_SPACE.call_once(|| Mutex::new(space));
@@ -77,19 +68,12 @@ pub fn build(memory: &[MemoryRange]) -> Result<(), MapError> {
 /// # Panics
 /// If it was not built yet.
 pub fn kernel() -> MutexGuard<'static, AddressSpace> {
-    KERNEL_SPACE
-        .get()
-        .expect("the address space is built before it is changed")
-        .lock()
+    KERNEL_SPACE.get().expect("the address space is built before it is changed").lock()
 }
 
 fn map_image(space: &mut AddressSpace) -> Result<(), MapError> {
-    let edges = [
-        &raw const __text_start,
-        &raw const __text_end,
-        &raw const __rodata_end,
-        &raw const __image_end,
-    ];
+    let edges =
+        [&raw const __text_start, &raw const __text_end, &raw const __rodata_end, &raw const __image_end];
     let rights = [PageTableFlags::PRESENT, READ_ONLY, READ_WRITE];
     for (edge, flags) in edges.windows(2).zip(rights) {
         let (start, end) = (edge[0] as u64, edge[1] as u64);

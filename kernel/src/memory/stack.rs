@@ -59,10 +59,7 @@ impl StackRange {
         let guard = NEXT.fetch_add((pages + 1) * PAGE_BYTES, Ordering::Relaxed);
         let bottom = guard + PAGE_BYTES;
         space::kernel().map_new(bottom, pages * PAGE_BYTES, space::DATA)?;
-        Ok(Self {
-            bottom,
-            top: bottom + pages * PAGE_BYTES,
-        })
+        Ok(Self { bottom, top: bottom + pages * PAGE_BYTES })
     }
 
     /// Returns the top as an address to start from.

@@ -20,8 +20,7 @@ impl Counter {
     #[inline]
     pub fn increment(&self) {
         // Relaxed: a count orders nothing.
-        self.0
-            .store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Reads the count.

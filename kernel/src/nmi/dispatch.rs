@@ -25,10 +25,7 @@ pub struct BackToBack {
 impl BackToBack {
     /// Creates the state before the first NMI.
     pub const fn new() -> Self {
-        Self {
-            last_rip: 0,
-            swallow: false,
-        }
+        Self { last_rip: 0, swallow: false }
     }
 
     /// Notes an NMI at `rip` and tells whether it continues the row.

@@ -4,16 +4,8 @@
 //! handlers what happened. Everything below runs with **no lock, no allocation, no panic, no formatting,
 //! no float and no unbounded loop**. It may fault in one place only: the ring's first touch of a page.
 
-#![expect(
-    unsafe_code,
-    reason = "hands the NMI its own state, by the invariant NMI-once"
-)]
-#![deny(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    clippy::expect_used
-)]
+#![expect(unsafe_code, reason = "hands the NMI its own state, by the invariant NMI-once")]
+#![deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod control;
 pub mod counters;
@@ -78,10 +70,7 @@ impl PerCpu {
             counters: Counters::new(),
             self_nmis: AtomicU32::new(0),
             nest_on_first_touch: AtomicBool::new(false),
-            handler: UnsafeCell::new(Handler {
-                back_to_back: BackToBack::new(),
-                sampler: None,
-            }),
+            handler: UnsafeCell::new(Handler { back_to_back: BackToBack::new(), sampler: None }),
         }
     }
 
@@ -173,20 +162,12 @@ pub(crate) extern "C" fn run(interrupted: &IretFrame, frame_pointer: u64) {
     let nmi = &cpu.nmi;
     // Relaxed: only this CPU's NMI writes the marker, and program order is enough for itself.
     if nmi.running.load(Ordering::Relaxed) {
-        report::broken_invariant(
-            "NMI-once: the handler was entered while it was running",
-            interrupted,
-        );
+        report::broken_invariant("NMI-once: the handler was entered while it was running", interrupted);
     }
     nmi.running.store(true, Ordering::Relaxed);
     // SAFETY: NMI-once (checked above), so this is the only reference to the handler's state.
     let handler = unsafe { &mut *nmi.handler.get() };
-    let run = Run {
-        nmi,
-        interrupted,
-        frame_pointer,
-        thread_stack: &cpu.thread_stack,
-    };
+    let run = Run { nmi, interrupted, frame_pointer, thread_stack: &cpu.thread_stack };
     dispatch::dispatch(handler, &run);
     nmi.running.store(false, Ordering::Relaxed);
 }

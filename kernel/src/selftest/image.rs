@@ -67,10 +67,7 @@ fn read_unmapped() {
 
 /// Takes the interrupt table away: the next exception can't be delivered, nor can the #DF that follows.
 fn triple_fault() {
-    let empty = DescriptorTablePointer {
-        limit: 0,
-        base: VirtAddr::zero(),
-    };
+    let empty = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
     // SAFETY: nothing runs after this that could notice.
     unsafe { lidt(&empty) };
     interrupts::int3();

@@ -11,8 +11,6 @@ pub use image::{mutant_skips_this_write, trigger};
 #[cfg(not(feature = "selftest"))]
 pub fn trigger(name: &str) {
     if !name.is_empty() {
-        crate::report::configuration(format_args!(
-            "selftest={name}: only the self-test image does that"
-        ));
+        crate::report::configuration(format_args!("selftest={name}: only the self-test image does that"));
     }
 }

@@ -6,28 +6,12 @@ use super::Workload;
 
 const ROUNDS_PER_STEP: usize = 120;
 const MESSAGE: &[u8; 56] = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
-const DIGEST: [u32; 8] = [
-    0x248d_6a61,
-    0xd206_38b8,
-    0xe5c0_2693,
-    0x0c3e_6039,
-    0xa33c_e459,
-    0x64ff_2167,
-    0xf6ec_edd4,
-    0x19db_06c1,
-];
+const DIGEST: [u32; 8] =
+    [0x248d_6a61, 0xd206_38b8, 0xe5c0_2693, 0x0c3e_6039, 0xa33c_e459, 0x64ff_2167, 0xf6ec_edd4, 0x19db_06c1];
 
 /// Initial state: fractional parts of the square roots of the first eight primes.
-const INITIAL: [u32; 8] = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
-];
+const INITIAL: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// Round constants: fractional parts of the cube roots of the first 64 primes.
 const CONSTANTS: [u32; 64] = [
@@ -157,10 +141,8 @@ fn expand(block: &[u32; 16]) -> [u32; 64] {
         let (x, y) = (schedule[i - 15], schedule[i - 2]);
         let small_0 = x.rotate_right(7) ^ x.rotate_right(18) ^ (x >> 3);
         let small_1 = y.rotate_right(17) ^ y.rotate_right(19) ^ (y >> 10);
-        schedule[i] = schedule[i - 16]
-            .wrapping_add(small_0)
-            .wrapping_add(schedule[i - 7])
-            .wrapping_add(small_1);
+        schedule[i] =
+            schedule[i - 16].wrapping_add(small_0).wrapping_add(schedule[i - 7]).wrapping_add(small_1);
     }
     schedule
 }
@@ -170,21 +152,9 @@ fn round(working: &mut [u32; 8], input: u32) {
     let [a, b, c, d, e, f, g, h] = *working;
     let choice = (e & f) ^ (!e & g);
     let majority = (a & b) ^ (a & c) ^ (b & c);
-    let first = h
-        .wrapping_add(big_sigma(e, [6, 11, 25]))
-        .wrapping_add(choice)
-        .wrapping_add(input);
+    let first = h.wrapping_add(big_sigma(e, [6, 11, 25])).wrapping_add(choice).wrapping_add(input);
     let second = big_sigma(a, [2, 13, 22]).wrapping_add(majority);
-    *working = [
-        first.wrapping_add(second),
-        a,
-        b,
-        c,
-        d.wrapping_add(first),
-        e,
-        f,
-        g,
-    ];
+    *working = [first.wrapping_add(second), a, b, c, d.wrapping_add(first), e, f, g];
 }
 
 #[inline]

@@ -41,9 +41,5 @@ fn add_byte(crc: u32, byte: u8) -> u32 {
 #[inline]
 fn add_bit(crc: u32) -> u32 {
     let shifted = crc >> 1;
-    if crc & 1 == 0 {
-        shifted
-    } else {
-        shifted ^ POLYNOMIAL
-    }
+    if crc & 1 == 0 { shifted } else { shifted ^ POLYNOMIAL }
 }

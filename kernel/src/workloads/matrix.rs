@@ -32,11 +32,7 @@ impl Matrix {
         let mut numbers = Numbers::new(1);
         let mut random = || (0..SIZE * SIZE).map(|_| numbers.next()).collect::<Vec<_>>();
         let (a, b) = (random(), random());
-        Self {
-            a,
-            b,
-            product: vec![0; SIZE * SIZE],
-        }
+        Self { a, b, product: vec![0; SIZE * SIZE] }
     }
 
     #[inline(never)]
@@ -90,18 +86,12 @@ impl Workload for Matrix {
 #[inline]
 fn dot(a: &[u32], b: &[u32], row: usize, column: usize, part: Part) -> u32 {
     let inner = part.inner..part.inner + part.size;
-    inner.fold(0, |sum: u32, k| {
-        sum.wrapping_add(a[row * SIZE + k].wrapping_mul(b[k * SIZE + column]))
-    })
+    inner.fold(0, |sum: u32, k| sum.wrapping_add(a[row * SIZE + k].wrapping_mul(b[k * SIZE + column])))
 }
 
 #[inline(never)]
 fn apply(matrix: &[u32], vector: &[u32]) -> Vec<u32> {
     let rows = matrix.chunks_exact(SIZE);
-    rows.map(|row| {
-        row.iter()
-            .zip(vector)
-            .fold(0, |sum: u32, (m, v)| sum.wrapping_add(m.wrapping_mul(*v)))
-    })
-    .collect()
+    rows.map(|row| row.iter().zip(vector).fold(0, |sum: u32, (m, v)| sum.wrapping_add(m.wrapping_mul(*v))))
+        .collect()
 }

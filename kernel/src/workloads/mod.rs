@@ -45,12 +45,7 @@ pub fn select(names: &str) -> Result<Vec<Task>, &str> {
     if names.is_empty() {
         return Ok(ALL.iter().map(Task::new).collect());
     }
-    let find = |name| {
-        ALL.iter()
-            .find(|entry| entry.0 == name)
-            .map(Task::new)
-            .ok_or(name)
-    };
+    let find = |name| ALL.iter().find(|entry| entry.0 == name).map(Task::new).ok_or(name);
     names.split(',').map(find).collect()
 }
 
@@ -65,13 +60,7 @@ pub struct Task {
 
 impl Task {
     fn new(&(name, make): &Entry) -> Self {
-        Self {
-            name,
-            workload: make(),
-            steps: 0,
-            wrong_results: 0,
-            instructions_per_step: None,
-        }
+        Self { name, workload: make(), steps: 0, wrong_results: 0, instructions_per_step: None }
     }
 
     /// Does one step.
@@ -111,10 +100,7 @@ impl Numbers {
     }
 
     fn next(&mut self) -> u32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let [.., a, b, c, d] = self.0.to_le_bytes();
         u32::from_le_bytes([a, b, c, d])
     }

@@ -26,13 +26,7 @@ impl Parse {
 impl Workload for Parse {
     #[inline(never)]
     fn step(&mut self) -> bool {
-        (0..PARSES_PER_STEP).all(|_| {
-            Parser {
-                rest: self.text.as_bytes(),
-            }
-            .sum()
-                == self.value
-        })
+        (0..PARSES_PER_STEP).all(|_| Parser { rest: self.text.as_bytes() }.sum() == self.value)
     }
 }
 
@@ -63,11 +57,7 @@ impl Parser<'_> {
         let mut value = self.product();
         while let Some(operator) = self.take_if(|byte| matches!(byte, b'+' | b'-')) {
             let right = self.product();
-            value = if operator == b'+' {
-                value.wrapping_add(right)
-            } else {
-                value.wrapping_sub(right)
-            };
+            value = if operator == b'+' { value.wrapping_add(right) } else { value.wrapping_sub(right) };
         }
         value
     }

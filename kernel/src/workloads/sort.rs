@@ -22,11 +22,7 @@ impl Sort {
         let mut random = Numbers::new(2);
         let numbers: Vec<u32> = (0..LEN).map(|_| random.next()).collect();
         let sum = sum_of(&numbers);
-        Self {
-            sorted: numbers.clone(),
-            numbers,
-            sum,
-        }
+        Self { sorted: numbers.clone(), numbers, sum }
     }
 }
 

@@ -42,17 +42,8 @@ impl<'a> Block<'a> {
     /// Decodes the samples.
     #[must_use]
     pub fn samples(&self) -> SampleIter<'a> {
-        let state = Predictor {
-            time: self.base_time,
-            interval: self.base_interval,
-            ip: self.base_ip,
-        };
-        SampleIter {
-            left: self.count,
-            bytes: self.samples,
-            chains: self.header.chains.is_some(),
-            state,
-        }
+        let state = Predictor { time: self.base_time, interval: self.base_interval, ip: self.base_ip };
+        SampleIter { left: self.count, bytes: self.samples, chains: self.header.chains.is_some(), state }
     }
 }
 
@@ -97,11 +88,7 @@ impl Predictor {
             interval.wrapping_sub(self.interval).cast_signed(),
             sample.ip.wrapping_sub(self.ip).cast_signed(),
         );
-        *self = Self {
-            time: sample.time,
-            interval,
-            ip: sample.ip,
-        };
+        *self = Self { time: sample.time, interval, ip: sample.ip };
         deltas
     }
 
@@ -138,19 +125,12 @@ impl Iterator for SampleIter<'_> {
     fn next(&mut self) -> Option<Sample> {
         self.left.checked_sub(1)?;
         let ((interval, ip), rest) = postcard::take_from_bytes::<(i64, i64)>(self.bytes).ok()?;
-        let (stack, rest) = if self.chains {
-            postcard::take_from_bytes::<u32>(rest).ok()?
-        } else {
-            (0, rest)
-        };
+        let (stack, rest) =
+            if self.chains { postcard::take_from_bytes::<u32>(rest).ok()? } else { (0, rest) };
         self.left -= 1;
         self.bytes = rest;
         self.state.apply(interval, ip);
-        Some(Sample {
-            time: self.state.time,
-            ip: self.state.ip,
-            stack,
-        })
+        Some(Sample { time: self.state.time, ip: self.state.ip, stack })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -183,19 +163,8 @@ impl BlockEncoder {
     /// Creates an encoder for samples with or without call chains.
     #[must_use]
     pub const fn new(chains: bool) -> Self {
-        let zero = Predictor {
-            time: 0,
-            interval: 0,
-            ip: 0,
-        };
-        Self {
-            chains,
-            base: zero,
-            state: zero,
-            count: 0,
-            len: 0,
-            bytes: [0; Self::BYTES_MAX],
-        }
+        let zero = Predictor { time: 0, interval: 0, ip: 0 };
+        Self { chains, base: zero, state: zero, count: 0, len: 0, bytes: [0; Self::BYTES_MAX] }
     }
 
     /// Returns the number of samples waiting.

@@ -23,13 +23,8 @@ impl ExitCode {
     /// I/O port of the device, as nmiprof configures it.
     pub const PORT: u16 = 0xf4;
 
-    const ALL: [Self; 5] = [
-        Self::Success,
-        Self::Panic,
-        Self::Invariant,
-        Self::Configuration,
-        Self::Exception,
-    ];
+    const ALL: [Self; 5] =
+        [Self::Success, Self::Panic, Self::Invariant, Self::Configuration, Self::Exception];
 
     /// Returns the status with which QEMU ends for this code.
     #[must_use]
@@ -54,10 +49,6 @@ mod tests {
             assert_eq!(ExitCode::from_process_status(code.process_status()), Some(code));
         }
         assert_eq!(ExitCode::from_process_status(0), None, "a reset is no exit code");
-        assert_eq!(
-            ExitCode::from_process_status(1),
-            None,
-            "QEMU's own failure is no exit code"
-        );
+        assert_eq!(ExitCode::from_process_status(1), None, "QEMU's own failure is no exit code");
     }
 }

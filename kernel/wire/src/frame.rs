@@ -1,6 +1,6 @@
 //! The frames of the stream.
 //!
-//! A run sends [`Hello`] at once and then about every second, [`Stacks`] before the [`Block`]s that
+//! A run sends [`Log`] lines while it boots, [`Hello`] as soon as its clock is known and then about every second, [`Stacks`] before the [`Block`]s that
 //! name them, [`Frame::Sync`] about every second, and one [`Frame::End`] for each CPU as its last frames.
 //! A capture without all of its `End` frames is incomplete.
 
@@ -68,6 +68,7 @@ impl core::fmt::Display for BuildId {
 /// | `cpu_name` | text | | brand string |
 /// | `pmu` | [`PmuInfo`] | | the source of overflows |
 /// | `events` | list | | what is sampled; a block names its event by index |
+/// | `sample_instructions` | option u64 | instructions | what a flat sample on a warm page costs, from the first instruction of the NMI entry to the last of its exit, as the self-test measured it |
 /// | `deterministic` | bool | | the run repeats exactly: clock is `Instructions` and the line never blocks |
 /// | `options` | [`Options`] | | the command line in force |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Schema)]
@@ -94,6 +95,8 @@ pub struct Hello<'a> {
     /// The sampled events.
     #[serde(borrow)]
     pub events: Vec<EventInfo<'a>, EVENTS_MAX>,
+    /// What a flat sample costs in instructions, where the clock counts them.
+    pub sample_instructions: Option<u64>,
     /// Whether the same command line gives the same samples again, address for address.
     pub deterministic: bool,
     /// The command line in force.

@@ -96,14 +96,9 @@ impl<'a> Options<'a> {
         let mut options = Self::default();
         for word in text.split_ascii_whitespace() {
             let Some((key, value)) = word.split_once('=') else {
-                return Err(OptionError {
-                    word,
-                    expected: Self::KEYS,
-                });
+                return Err(OptionError { word, expected: Self::KEYS });
             };
-            options
-                .set(key, value)
-                .map_err(|expected| OptionError { word, expected })?;
+            options.set(key, value).map_err(|expected| OptionError { word, expected })?;
         }
         Ok(options)
     }
@@ -139,22 +134,13 @@ impl fmt::Display for Options<'_> {
         if !self.workloads.is_empty() {
             write!(f, " workload={}", self.workloads)?;
         }
-        write!(
-            f,
-            " duration_ns={} chains={}",
-            self.duration_ns,
-            on_off(self.chains)
-        )?;
+        write!(f, " duration_ns={} chains={}", self.duration_ns, on_off(self.chains))?;
         write!(
             f,
             " ring={} ring_bytes={} reserve_frames={}",
             self.ring, self.ring_bytes, self.reserve_frames
         )?;
-        write!(
-            f,
-            " nmi={} fault_return={} stress={}",
-            self.nmi_entry, self.fault_return, self.stress
-        )?;
+        write!(f, " nmi={} fault_return={} stress={}", self.nmi_entry, self.fault_return, self.stress)?;
         write!(f, " line={} unsafe_nmi={}", self.line, on_off(self.unsafe_nmi))?;
         if !self.selftest.is_empty() {
             write!(f, " selftest={}", self.selftest)?;
@@ -164,21 +150,13 @@ impl fmt::Display for Options<'_> {
 }
 
 fn number<N: FromStr + PartialOrd>(value: &str, min: N) -> Result<N, &'static str> {
-    value
-        .parse()
-        .ok()
-        .filter(|n| *n >= min)
-        .ok_or("a decimal number within the option's range")
+    value.parse().ok().filter(|n| *n >= min).ok_or("a decimal number within the option's range")
 }
 
 /// Parses the size of a ring: positions are masked, so it is a power of two of whole pages.
 fn ring_len(value: &str) -> Result<u64, &'static str> {
     let bytes: u64 = number(value, RING_BYTES_MIN)?;
-    if bytes.is_power_of_two() {
-        Ok(bytes)
-    } else {
-        Err("a power of two, at least 4096")
-    }
+    if bytes.is_power_of_two() { Ok(bytes) } else { Err("a power of two, at least 4096") }
 }
 
 fn switch(value: &str) -> Result<bool, &'static str> {
@@ -204,11 +182,7 @@ pub struct OptionError<'a> {
 
 impl fmt::Display for OptionError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "unknown kernel option `{}`; expected: {}",
-            self.word, self.expected
-        )
+        write!(f, "unknown kernel option `{}`; expected: {}", self.word, self.expected)
     }
 }
 

@@ -48,12 +48,7 @@ impl<'a> Stacks<'a> {
     /// Decodes the nodes.
     #[must_use]
     pub fn nodes(&self) -> StackNodeIter<'a> {
-        StackNodeIter {
-            left: self.count,
-            bytes: self.nodes,
-            next: self.first_node,
-            ip: self.base_ip,
-        }
+        StackNodeIter { left: self.count, bytes: self.nodes, next: self.first_node, ip: self.base_ip }
     }
 }
 
@@ -96,11 +91,7 @@ impl Iterator for StackNodeIter<'_> {
         self.ip = self.ip.wrapping_add_signed(ip_delta);
         self.next = node.checked_add(1)?;
         (self.left, self.bytes) = (left, rest);
-        Some(StackNode {
-            node,
-            parent,
-            ip: self.ip,
-        })
+        Some(StackNode { node, parent, ip: self.ip })
     }
 }
 

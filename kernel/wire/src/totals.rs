@@ -30,9 +30,7 @@ impl Drops {
     /// Returns the sum over all causes.
     #[must_use]
     pub fn total(&self) -> u64 {
-        [self.no_frame, self.throttled, self.fault]
-            .into_iter()
-            .fold(self.ring_full, u64::saturating_add)
+        [self.no_frame, self.throttled, self.fault].into_iter().fold(self.ring_full, u64::saturating_add)
     }
 }
 
@@ -73,10 +71,7 @@ impl NmiCounters {
     pub fn are_consistent(&self) -> bool {
         let outcomes = [self.swallowed, self.unknown, self.external, self.reason_busy];
         let explained = outcomes.into_iter().try_fold(self.handled, u64::checked_add);
-        let arrivals = self
-            .runs
-            .checked_sub(self.rerun)
-            .and_then(|first| first.checked_add(self.nested));
+        let arrivals = self.runs.checked_sub(self.rerun).and_then(|first| first.checked_add(self.nested));
         explained == Some(self.runs) && arrivals == Some(self.entries)
     }
 }
@@ -119,47 +114,18 @@ mod tests {
 
     #[test]
     fn counters_of_a_nested_pair_are_consistent() {
-        let counters = NmiCounters {
-            entries: 2,
-            runs: 2,
-            nested: 1,
-            rerun: 1,
-            handled: 2,
-            ..NmiCounters::default()
-        };
+        let counters =
+            NmiCounters { entries: 2, runs: 2, nested: 1, rerun: 1, handled: 2, ..NmiCounters::default() };
         assert!(counters.are_consistent());
-        assert!(
-            !NmiCounters {
-                handled: 1,
-                ..counters
-            }
-            .are_consistent(),
-            "a run without an outcome"
-        );
-        assert!(
-            !NmiCounters {
-                entries: 3,
-                ..counters
-            }
-            .are_consistent(),
-            "an arrival without a run"
-        );
+        assert!(!NmiCounters { handled: 1, ..counters }.are_consistent(), "a run without an outcome");
+        assert!(!NmiCounters { entries: 3, ..counters }.are_consistent(), "an arrival without a run");
     }
 
     #[test]
     fn hostile_counters_do_not_overflow() {
-        let counters = NmiCounters {
-            handled: u64::MAX,
-            swallowed: 1,
-            rerun: 1,
-            ..NmiCounters::default()
-        };
+        let counters = NmiCounters { handled: u64::MAX, swallowed: 1, rerun: 1, ..NmiCounters::default() };
         assert!(!counters.are_consistent());
-        let drops = Drops {
-            ring_full: u64::MAX,
-            no_frame: 7,
-            ..Drops::default()
-        };
+        let drops = Drops { ring_full: u64::MAX, no_frame: 7, ..Drops::default() };
         assert_eq!(drops.total(), u64::MAX);
     }
 }

@@ -20,31 +20,18 @@ fn for_each_block(samples: &[Sample], chains: bool, mut check: impl FnMut(Block<
     let mut encoder = BlockEncoder::new(chains);
     for sample in samples {
         if encoder.is_full() {
-            check(encoder.block(BlockHeader {
-                chains: chains.then_some(3),
-                ..BlockHeader::default()
-            }));
+            check(encoder.block(BlockHeader { chains: chains.then_some(3), ..BlockHeader::default() }));
             encoder.clear();
         }
-        encoder
-            .push(*sample)
-            .expect("a block that is not full takes a sample");
+        encoder.push(*sample).expect("a block that is not full takes a sample");
     }
-    check(encoder.block(BlockHeader {
-        chains: chains.then_some(3),
-        ..BlockHeader::default()
-    }));
+    check(encoder.block(BlockHeader { chains: chains.then_some(3), ..BlockHeader::default() }));
 }
 
 fn options() -> impl Strategy<Value = Options<'static>> {
-    let sampling = prop_oneof![
-        (1..u64::MAX).prop_map(Sampling::Period),
-        (1..u64::MAX).prop_map(Sampling::Frequency)
-    ];
-    let names = prop_oneof![
-        proptest::strategy::Just(""),
-        proptest::strategy::Just("matrix,sort")
-    ];
+    let sampling =
+        prop_oneof![(1..u64::MAX).prop_map(Sampling::Period), (1..u64::MAX).prop_map(Sampling::Frequency)];
+    let names = prop_oneof![proptest::strategy::Just(""), proptest::strategy::Just("matrix,sort")];
     let choices = (
         prop::sample::select(NmiEntry::ALL),
         prop::sample::select(FaultReturn::ALL),
@@ -150,21 +137,11 @@ fn a_line_holds_no_zero_but_its_last_byte() {
 fn the_largest_frame_fits_its_line() {
     let samples = vec![0xa5; FRAME_BYTES_MAX - 40];
     let header = BlockHeader::default();
-    let block = Block {
-        header,
-        base_time: 0,
-        base_interval: 0,
-        base_ip: 0,
-        count: 1,
-        samples: &samples,
-    };
+    let block = Block { header, base_time: 0, base_interval: 0, base_ip: 0, count: 1, samples: &samples };
     let mut line = [0; LINE_BYTES_MAX];
     assert!(encode(&Frame::Block(block), &mut line).is_ok());
     let mut short = [0; 64];
-    assert!(
-        encode(&Frame::Block(block), &mut short).is_err(),
-        "too small a buffer is an error"
-    );
+    assert!(encode(&Frame::Block(block), &mut short).is_err(), "too small a buffer is an error");
 }
 
 #[test]
@@ -177,15 +154,9 @@ fn an_endless_line_is_too_long() {
 fn an_unknown_word_names_itself_and_what_is_expected() {
     let error = Options::parse("period=5 colour=red").expect_err("no such option");
     assert_eq!(error.word, "colour=red");
-    assert!(
-        error.to_string().contains("workload, duration_ns, period"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("workload, duration_ns, period"), "{error}");
     let error = Options::parse("nmi=latched").expect_err("not in this version");
-    assert_eq!(
-        error.to_string(),
-        "unknown kernel option `nmi=latched`; expected: rostedt, naive"
-    );
+    assert_eq!(error.to_string(), "unknown kernel option `nmi=latched`; expected: rostedt, naive");
     assert!(Options::parse("ring_bytes=5000").is_err(), "no power of two");
     assert!(Options::parse("period=0").is_err(), "a period of nothing");
     assert!(Options::parse("verbose").is_err(), "a word without a value");

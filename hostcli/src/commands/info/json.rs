@@ -22,6 +22,8 @@ pub(super) struct Info {
     clock_hz: u64,
     icount: bool,
     deterministic: bool,
+    /// What a flat sample costs in instructions; null where the clock does not count them.
+    sample_instructions: Option<u64>,
     nmi_entry: &'static str,
     fault_return: &'static str,
     ring: Ring,
@@ -146,12 +148,10 @@ impl Info {
             clock_hz: run.clock_hz,
             icount: run.clock == ClockKind::Instructions,
             deterministic: run.deterministic,
+            sample_instructions: run.sample_instructions,
             nmi_entry: run.nmi_entry.name(),
             fault_return: run.fault_return.name(),
-            ring: Ring {
-                mode: run.ring.name(),
-                bytes: run.ring_bytes,
-            },
+            ring: Ring { mode: run.ring.name(), bytes: run.ring_bytes },
             command_line: run.command_line.clone(),
             events: run.events.iter().map(Event::new).collect(),
             samples: record.samples(),
@@ -191,31 +191,17 @@ impl Event {
             Sampling::Period(events) => (Some(events), None),
             Sampling::Frequency(hz) => (None, Some(hz)),
         };
-        Self {
-            name: event.name.clone(),
-            period,
-            freq,
-        }
+        Self { name: event.name.clone(), period, freq }
     }
 }
 
 impl Totals {
     fn new(balance: &Balance) -> Self {
-        let Drops {
-            ring_full,
-            no_frame,
-            throttled,
-            fault,
-        } = balance.dropped;
+        let Drops { ring_full, no_frame, throttled, fault } = balance.dropped;
         Self {
             overflows: balance.overflows,
             received: balance.received,
-            dropped: Dropped {
-                ring_full,
-                no_frame,
-                throttled,
-                fault,
-            },
+            dropped: Dropped { ring_full, no_frame, throttled, fault },
             link_lost: balance.link_lost,
         }
     }
@@ -256,11 +242,7 @@ impl Cpu {
 impl Damaged {
     fn new(record: &Record) -> Self {
         let damage = record.damage();
-        Self {
-            frames: damage.frames,
-            bytes: damage.bytes,
-            first_offset: damage.first_offset,
-        }
+        Self { frames: damage.frames, bytes: damage.bytes, first_offset: damage.first_offset }
     }
 }
 

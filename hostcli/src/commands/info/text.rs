@@ -64,11 +64,7 @@ fn write_nmi(nmi: &NmiCounters, is_inconsistent: bool, out: &mut dyn Write) -> i
         nmi.unknown,
         nmi.external,
         nmi.reason_busy,
-        if is_inconsistent {
-            "; THE COUNTERS CONTRADICT EACH OTHER"
-        } else {
-            ""
-        }
+        if is_inconsistent { "; THE COUNTERS CONTRADICT EACH OTHER" } else { "" }
     )
 }
 

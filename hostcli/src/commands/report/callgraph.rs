@@ -46,11 +46,8 @@ pub(super) fn build(
             continue;
         }
         let path = paths.of(&place);
-        let mut names: Vec<_> = path
-            .iter()
-            .rev()
-            .map(|frame| label(&frame.function, frame.is_inlined))
-            .collect();
+        let mut names: Vec<_> =
+            path.iter().rev().map(|frame| label(&frame.function, frame.is_inlined)).collect();
         let missing = paths.missing_callers(&place);
         if let Some(missing) = missing {
             names.insert(0, missing.into());
@@ -69,11 +66,7 @@ pub(super) fn build(
 }
 
 fn label(function: &Rc<str>, is_inlined: bool) -> Rc<str> {
-    if is_inlined {
-        format!("{function} (inlined)").into()
-    } else {
-        Rc::clone(function)
-    }
+    if is_inlined { format!("{function} (inlined)").into() } else { Rc::clone(function) }
 }
 
 impl Node {
@@ -94,11 +87,8 @@ impl Node {
 
     /// Returns the branches that are large enough to be shown, the largest first.
     fn branches(&self, profile: &Profile) -> Vec<(&Rc<str>, &Self)> {
-        let mut branches: Vec<_> = self
-            .callees
-            .iter()
-            .filter(|(_, node)| profile.percent(node.samples) >= BRANCH_PCT_MIN)
-            .collect();
+        let mut branches: Vec<_> =
+            self.callees.iter().filter(|(_, node)| profile.percent(node.samples) >= BRANCH_PCT_MIN).collect();
         branches.sort_by_key(|(_, node)| std::cmp::Reverse(node.samples));
         branches
     }
@@ -156,11 +146,7 @@ fn write_branches(
         let is_last = index + 1 == branches.len();
         let percent = format!("{:.2}%", profile.percent(node.samples));
         let bar = if is_last { ' ' } else { '|' };
-        writeln!(
-            out,
-            "{indent}{}--{percent}--{name}",
-            if is_last { '`' } else { '|' }
-        )?;
+        writeln!(out, "{indent}{}--{percent}--{name}", if is_last { '`' } else { '|' })?;
         let deeper = format!("{indent}{bar}{}", " ".repeat(percent.len() + 4));
         write_below(node, profile, &deeper, out)?;
         if !is_last {

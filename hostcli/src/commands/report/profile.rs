@@ -136,8 +136,7 @@ impl Profile {
 
     fn sort(&mut self) {
         let rank = |row: &Row| (std::cmp::Reverse(row.children), std::cmp::Reverse(row.own));
-        self.rows
-            .sort_unstable_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.key.cmp(&b.key)));
+        self.rows.sort_unstable_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.key.cmp(&b.key)));
     }
 
     /// Returns the share of all samples of the event, in percent.
@@ -147,8 +146,6 @@ impl Profile {
 
     /// Returns the rows whose share is not below `limit_pct`.
     pub(super) fn rows_from(&self, limit_pct: f64) -> impl Iterator<Item = &Row> {
-        self.rows
-            .iter()
-            .filter(move |row| self.percent(row.children) >= limit_pct)
+        self.rows.iter().filter(move |row| self.percent(row.children) >= limit_pct)
     }
 }

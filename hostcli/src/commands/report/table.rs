@@ -40,11 +40,8 @@ fn widths(profile: &Profile, limit_pct: f64) -> Vec<usize> {
 }
 
 fn write_titles(profile: &Profile, widths: &[usize], out: &mut dyn Write) -> io::Result<()> {
-    let shares = if profile.has_children {
-        "# Children      Self     Samples"
-    } else {
-        "# Overhead     Samples"
-    };
+    let shares =
+        if profile.has_children { "# Children      Self     Samples" } else { "# Overhead     Samples" };
     write!(out, "{shares}")?;
     for (key, width) in profile.keys.iter().zip(widths) {
         write!(out, "  {:width$}", key.title())?;

@@ -38,13 +38,7 @@ impl<'run, 'elf> Printer<'run, 'elf> {
         symbolizer: Option<Symbolizer<'elf>>,
         has_inlines: bool,
     ) -> Self {
-        Self {
-            run,
-            fields,
-            symbolizer,
-            has_inlines,
-            texts: HashMap::new(),
-        }
+        Self { run, fields, symbolizer, has_inlines, texts: HashMap::new() }
     }
 
     /// Prints one sample, with its call chain if `has_chain`.
@@ -93,10 +87,7 @@ impl<'run, 'elf> Printer<'run, 'elf> {
         if self.texts.len() >= TEXTS_MAX {
             self.texts.clear();
         }
-        let maker = TextMaker {
-            fields: self.fields,
-            has_inlines: self.has_inlines,
-        };
+        let maker = TextMaker { fields: self.fields, has_inlines: self.has_inlines };
         let symbolizer = &mut self.symbolizer;
         self.texts.entry((ip, role)).or_insert_with(|| {
             let resolved = symbolizer.as_mut().map(|symbolizer| match role {
@@ -134,10 +125,7 @@ impl TextMaker {
     /// Returns one line of a call chain for each function at an address, innermost first.
     fn frames(self, ip: u64, resolved: &Resolved) -> String {
         let mut lines = String::new();
-        let inlines = resolved
-            .frames
-            .iter()
-            .filter(|frame| frame.is_inlined && self.has_inlines);
+        let inlines = resolved.frames.iter().filter(|frame| frame.is_inlined && self.has_inlines);
         for frame in inlines {
             self.frame(ip, Some(frame), None, &mut lines);
         }
@@ -148,9 +136,7 @@ impl TextMaker {
     fn frame(self, ip: u64, frame: Option<&SourceFrame>, start: Option<u64>, lines: &mut String) {
         let ip_text = self.fields.ip.then(|| format!("{ip:16x}"));
         let symbol = self.symbol(ip, frame, start);
-        let inlined = frame
-            .filter(|frame| frame.is_inlined)
-            .map(|_| "(inlined)".to_owned());
+        let inlined = frame.filter(|frame| frame.is_inlined).map(|_| "(inlined)".to_owned());
         let parts = [ip_text, symbol, self.srcline(frame), inlined];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         lines.push('\t');
@@ -172,8 +158,6 @@ impl TextMaker {
 
     fn srcline(self, frame: Option<&SourceFrame>) -> Option<String> {
         let srcline = frame.and_then(SourceFrame::srcline);
-        srcline
-            .filter(|_| self.fields.srcline)
-            .map(|srcline| format!("({srcline})"))
+        srcline.filter(|_| self.fields.srcline).map(|srcline| format!("({srcline})"))
     }
 }

@@ -19,11 +19,7 @@ pub(crate) struct Pages {
 impl Pages {
     pub(crate) fn new(pages: usize) -> Self {
         let words = (0..pages * PAGE_WORDS).map(|_| AtomicU64::new(0)).collect();
-        Self {
-            words,
-            touched: Mutex::default(),
-            failures: Mutex::default(),
-        }
+        Self { words, touched: Mutex::default(), failures: Mutex::default() }
     }
 }
 
@@ -35,10 +31,7 @@ impl Memory for Pages {
     fn word(&self, index: WordIndex) -> &AtomicU64 {
         let index = index.get();
         let touched = self.touched.lock().unwrap();
-        assert!(
-            touched.contains(&(index / PAGE_WORDS)),
-            "word {index} was used before its page was touched"
-        );
+        assert!(touched.contains(&(index / PAGE_WORDS)), "word {index} was used before its page was touched");
         &self.words[index]
     }
 

@@ -12,10 +12,7 @@
 //! - **NMI-live**: after the outermost return NMIs are unmasked, and nested arrivals can't grow the stack
 //!   without bound.
 
-#![expect(
-    unsafe_code,
-    reason = "names symbols of the assembly and reads counters on the NMI stack"
-)]
+#![expect(unsafe_code, reason = "names symbols of the assembly and reads counters on the NMI stack")]
 
 mod naive;
 mod rostedt;
@@ -44,10 +41,7 @@ struct Context {
     registers: CallerSaved,
 }
 
-const _: () = assert!(
-    size_of::<Context>() == 11 * WORD,
-    "two control registers below the pushed ones"
-);
+const _: () = assert!(size_of::<Context>() == 11 * WORD, "two control registers below the pushed ones");
 
 /// Counters that the entries keep, at the top of the NMI stack.
 ///

@@ -25,14 +25,8 @@ const HARDWARE: usize = offset_of!(Picture, hardware);
 const COUNTERS: usize = offset_of!(Picture, counters);
 
 const _: () = assert!(offset_of!(Picture, padding) - CONTEXT == size_of::<Context>());
-const _: () = assert!(
-    COUNTERS.is_multiple_of(16),
-    "the CPU aligns the stack before it pushes"
-);
-const _: () = assert!(
-    (COUNTERS - CONTEXT).is_multiple_of(16),
-    "Rust is called with an aligned stack"
-);
+const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack before it pushes");
+const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
 
 global_asm!(
     include_str!("naive.S"),

@@ -38,27 +38,12 @@ const SCRATCH: usize = offset_of!(Picture, scratch);
 const HARDWARE: usize = offset_of!(Picture, hardware);
 const COUNTERS: usize = offset_of!(Picture, counters);
 
-const _: () = assert!(
-    HARDWARE - SCRATCH == WORD,
-    "the entry pushes the scratch word below the CPU's frame"
-);
+const _: () = assert!(HARDWARE - SCRATCH == WORD, "the entry pushes the scratch word below the CPU's frame");
 const _: () = assert!(SCRATCH - EXECUTING == WORD && EXECUTING - SAVED == size_of::<IretFrame>());
-const _: () = assert!(
-    SAVED - RETURNING == size_of::<IretFrame>(),
-    "the copies are made by pushes"
-);
-const _: () = assert!(
-    RETURNING - CONTEXT == size_of::<Context>(),
-    "the context is pushed below `returning`"
-);
-const _: () = assert!(
-    COUNTERS.is_multiple_of(16),
-    "the CPU aligns the stack before it pushes"
-);
-const _: () = assert!(
-    (COUNTERS - CONTEXT).is_multiple_of(16),
-    "Rust is called with an aligned stack"
-);
+const _: () = assert!(SAVED - RETURNING == size_of::<IretFrame>(), "the copies are made by pushes");
+const _: () = assert!(RETURNING - CONTEXT == size_of::<Context>(), "the context is pushed below `returning`");
+const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack before it pushes");
+const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
 
 global_asm!(
     include_str!("rostedt.S"),
