@@ -125,7 +125,9 @@ fn flame_graph(folded: &BTreeMap<String, u64>, title: &str, subtitle: &str) -> R
     let mut options = flamegraph::Options::default();
     options.title = title.to_owned();
     options.subtitle = Some(subtitle.to_owned());
-    options.colors = color::Palette::Multi(color::MultiPalette::Rust);
+    // A function has one colour wherever it stands.
+    options.colors = color::Palette::Basic(color::BasicPalette::Hot);
+    options.hash = true;
     options.bgcolors = Some(color::BackgroundColor::Flat(color::Color { r: 250, g: 250, b: 250 }));
     options.deterministic = true;
     let line = |(path, count): (&String, &u64)| format!("{} {count}", path.replace(KERNEL_CRATE, ""));
