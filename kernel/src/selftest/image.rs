@@ -20,7 +20,7 @@ const SKIP_EVERY: u32 = 100;
 /// by the NMI.
 static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 
-const KNOWN: &str = "panic, hang, triple-fault, exception, skip-ring-write";
+const KNOWN: &str = "panic, hang, triple-fault, exception, stack-overflow, skip-ring-write";
 
 /// Does what the command line asks for.
 ///
@@ -33,6 +33,9 @@ pub fn trigger(name: &str) {
         "hang" => hang(),
         "triple-fault" => triple_fault(),
         "exception" => read_unmapped(),
+        "stack-overflow" => {
+            core::hint::black_box(recurse(0));
+        }
         "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
@@ -56,6 +59,13 @@ fn hang() -> ! {
     loop {
         hlt();
     }
+}
+
+/// Calls itself until the stack is used up and its guard page is hit.
+#[inline(never)]
+#[expect(unconditional_recursion, reason = "that is the point")]
+fn recurse(depth: u64) -> u64 {
+    recurse(core::hint::black_box(depth) + 1) + 1
 }
 
 /// Reads from an address that nothing maps: a page fault that nobody resolves.
