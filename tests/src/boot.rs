@@ -1,11 +1,14 @@
 //! One boot of an embedded image, described step by step, and what came of it.
 
-use std::fs;
+use std::sync::Mutex;
 use std::time::Duration;
+use std::{env, fs, io};
 
 use nmiprof::capture::{LogLine, Record};
 use nmiprof::images::Image;
-use nmiprof::machine::{self, CommandLine, MachineConfig, Observer, Program, Size, Stop};
+use nmiprof::machine::{
+    self, CommandLine, Consent, MachineConfig, Observer, Program, Size, Stop, find_or_install,
+};
 use nmiprof_wire::{Line, Options};
 
 use crate::skips::Skip;
@@ -110,9 +113,9 @@ impl Boot {
             limit: self.limit,
             ..MachineConfig::new(self.image.elf(), directory.path().join("line"))
         };
-        let program = match self.program.map_or_else(Program::find, Ok) {
+        let program = match self.program.map_or_else(qemu, Ok) {
             Ok(program) => program,
-            Err(missing) => return Run::skipped(Skip::needed_in_ci(missing.to_string())),
+            Err(skip) => return Run::skipped(skip),
         };
         let result = machine::boot(&program, &config, &mut scribe);
         let verdict = Verdict::of(&result);
@@ -125,6 +128,21 @@ impl Boot {
             boot: result.ok(),
         }
     }
+}
+
+/// Finds QEMU, and installs it where it is missing and this process is root or the user agreed beforehand.
+///
+/// # Errors
+/// The skip of a test that needs QEMU.
+pub fn qemu() -> Result<Program, Skip> {
+    /// One test at a time looks, so that none installs what another one is installing.
+    static LOOKING: Mutex<()> = Mutex::new(());
+
+    let _looking = LOOKING.lock();
+    let agreed = env::var_os("NMIPROF_INSTALL").is_some_and(|agreed| agreed == "1");
+    let consent = if agreed { Consent::Given } else { Consent::NotGiven };
+    // The standard error itself: what is installed is said even where a test's output is captured.
+    find_or_install(consent, &mut io::stderr()).map_err(|missing| Skip::needed_in_ci(missing.to_string()))
 }
 
 /// Keeps and prints what a failed test needs to be run again by hand.

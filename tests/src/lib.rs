@@ -23,6 +23,6 @@ pub mod samples;
 pub mod skips;
 pub mod verdict;
 
-pub use boot::{Boot, Completed, Run};
+pub use boot::{Boot, Completed, Run, qemu};
 pub use skips::Skip;
 pub use verdict::{Failure, Timeout, Verdict};

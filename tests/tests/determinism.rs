@@ -11,7 +11,7 @@ use nmiprof::capture::Record;
 use nmiprof::images::Image;
 use nmiprof::machine::{self, CommandLine, MachineConfig, Observer, Program};
 use nmiprof_tests::samples::samples;
-use nmiprof_tests::{Boot, Skip, Verdict};
+use nmiprof_tests::{Boot, Verdict, qemu};
 use nmiprof_wire::{Line, Options, Sampling, Stress};
 
 const PAUSE: Duration = Duration::from_secs(3);
@@ -65,9 +65,9 @@ fn run_with_stopped_reader(program: &Program) -> (Vec<u8>, Record) {
 
 #[test]
 fn two_runs_give_the_same_samples_even_if_the_reader_stops() {
-    let program = match Program::find() {
+    let program = match qemu() {
         Ok(program) => program,
-        Err(missing) => return Skip::needed_in_ci(missing.to_string()).register(),
+        Err(skip) => return skip.register(),
     };
     let Some(first) = Boot::image(Image::Main).options(&options()).run().passed() else { return };
     let (second, record) = run_with_stopped_reader(&program);

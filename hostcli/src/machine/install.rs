@@ -15,6 +15,8 @@ pub enum Consent {
     Given,
     /// Ask, where there is a terminal to ask on.
     Ask,
+    /// Not agreed, and there is nobody to ask.
+    NotGiven,
 }
 
 impl Consent {
@@ -48,7 +50,7 @@ fn is_allowed(packager: Packager, consent: Consent, notes: &mut dyn Write) -> Re
     if consent == Consent::Given || is_root() {
         return Ok(true);
     }
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+    if consent == Consent::NotGiven || !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Ok(false);
     }
     ask(packager, notes).map_err(ProgramError::Ask)
