@@ -61,7 +61,7 @@ pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
     let reserve = FrameReserve::new(options.reserve_frames);
     let apic = LocalApic::enable();
     let cpu = PerCpu::install(0, apic, stack::thread_stack(), nmi::PerCpu::new(nmi_stack), reserve);
-    entry::install(options.nmi_entry);
+    entry::install(options).unwrap_or_else(|_| refuse_variant(options));
     idt::load();
     pic::silence_and_enable_interrupts();
     info!("cpu 0: APIC {} ({apic:?}), NMI entry {}", apic.id(), options.nmi_entry);
@@ -77,6 +77,13 @@ fn refuse_unsound(options: &Options<'_>) {
              and the next one destroys the handler's stack; choose nmi=rostedt, or insist with unsafe_nmi=on"
         ));
     }
+}
+
+fn refuse_variant(options: &Options<'_>) -> ! {
+    let Options { nmi_entry, unmask, nested_return, .. } = options;
+    report::configuration(format_args!(
+        "nmi={nmi_entry} has no form with unmask={unmask} and nested_return={nested_return}; leave those out"
+    ))
 }
 
 fn interrupt_stack() -> StackRange {

@@ -33,7 +33,10 @@ pub use frame::{
     Sampling, WorkloadResult,
 };
 pub use framing::{DecodeError, EncodeError, FRAME_BYTES_MAX, LINE_BYTES_MAX, decode, encode};
-pub use options::{FaultReturn, Line, NmiEntry, OptionError, Options, RingMode, Stress};
+pub use options::{
+    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, OptionError, Options, RingMode, Stress,
+    UnknownPolicy, Unmask,
+};
 pub use stacks::{StackNode, StackNodeIter, Stacks, StacksEncoder};
 pub use totals::{CpuTotals, Drops, NmiCounters};
 

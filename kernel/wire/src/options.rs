@@ -25,8 +25,12 @@ use crate::Sampling;
 /// | `ring=lazy` | | how ring pages are mapped |
 /// | `ring_bytes=N` | bytes | address space of each CPU's ring: a power of two, at least 4096 |
 /// | `reserve_frames=N` | frames | size of each CPU's NMI-safe reserve |
-/// | `nmi=rostedt\|naive` | | NMI entry |
-/// | `fault_return=iret` | | how faults inside an NMI return |
+/// | `nmi=NAME` | | NMI entry, one of [`NmiEntry`] |
+/// | `fault_return=iret\|ret` | | how faults inside an NMI return |
+/// | `nested_return=iret\|ret` | | how a nested NMI returns (`rostedt`, `latched`) |
+/// | `unmask=fault\|early` | | when NMIs are unmasked inside an NMI |
+/// | `dispatch=walk-all\|stop-early` | | how the dispatcher asks its handlers |
+/// | `unknown=count\|stop` | | what an unknown NMI means |
 /// | `stress=none\|nest` | | provoke nested NMIs |
 /// | `line=live\|file` | | whether the far end of the serial line can block |
 /// | `unsafe_nmi=on\|off` | | allow combinations that are known to be unsound |
@@ -51,6 +55,14 @@ pub struct Options<'a> {
     pub nmi_entry: NmiEntry,
     /// How faults inside an NMI return.
     pub fault_return: FaultReturn,
+    /// How a nested NMI returns into its outer one.
+    pub nested_return: NestedReturn,
+    /// When NMIs are unmasked inside an NMI.
+    pub unmask: Unmask,
+    /// How the dispatcher asks its handlers.
+    pub dispatch: Dispatch,
+    /// What an unknown NMI means.
+    pub unknown: UnknownPolicy,
     /// What is provoked.
     pub stress: Stress,
     /// What is at the far end of the serial line.
@@ -73,6 +85,10 @@ impl Default for Options<'_> {
             reserve_frames: 256,
             nmi_entry: NmiEntry::Rostedt,
             fault_return: FaultReturn::Iret,
+            nested_return: NestedReturn::Iret,
+            unmask: Unmask::Fault,
+            dispatch: Dispatch::WalkAll,
+            unknown: UnknownPolicy::Count,
             stress: Stress::None,
             line: Line::Live,
             unsafe_nmi: false,
@@ -86,7 +102,8 @@ pub const RING_BYTES_MIN: u64 = 4096;
 
 impl<'a> Options<'a> {
     const KEYS: &'static str = "workload, duration_ns, period, freq, chains, ring, ring_bytes, \
-        reserve_frames, nmi, fault_return, stress, line, unsafe_nmi, selftest";
+        reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, line, unsafe_nmi, \
+        selftest";
 
     /// Parses a command line.
     ///
@@ -115,6 +132,10 @@ impl<'a> Options<'a> {
             "reserve_frames" => self.reserve_frames = number(value, 1)?,
             "nmi" => self.nmi_entry = value.parse()?,
             "fault_return" => self.fault_return = value.parse()?,
+            "nested_return" => self.nested_return = value.parse()?,
+            "unmask" => self.unmask = value.parse()?,
+            "dispatch" => self.dispatch = value.parse()?,
+            "unknown" => self.unknown = value.parse()?,
             "stress" => self.stress = value.parse()?,
             "line" => self.line = value.parse()?,
             "unsafe_nmi" => self.unsafe_nmi = switch(value)?,
@@ -140,7 +161,13 @@ impl fmt::Display for Options<'_> {
             " ring={} ring_bytes={} reserve_frames={}",
             self.ring, self.ring_bytes, self.reserve_frames
         )?;
-        write!(f, " nmi={} fault_return={} stress={}", self.nmi_entry, self.fault_return, self.stress)?;
+        write!(
+            f,
+            " nmi={} fault_return={} nested_return={}",
+            self.nmi_entry, self.fault_return, self.nested_return
+        )?;
+        write!(f, " unmask={} dispatch={} unknown={}", self.unmask, self.dispatch, self.unknown)?;
+        write!(f, " stress={}", self.stress)?;
         write!(f, " line={} unsafe_nmi={}", self.line, on_off(self.unsafe_nmi))?;
         if !self.selftest.is_empty() {
             write!(f, " selftest={}", self.selftest)?;
@@ -226,12 +253,18 @@ macro_rules! choice {
 choice! {
     /// Entry strategies at vector 2.
     NmiEntry {
-        /// On-stack state, saved and copied frames, a repeat trampoline (Linux 3.3).
-        Rostedt = "rostedt",
         /// Save, call, `iretq`: sound only while nothing unmasks NMIs inside.
         Naive = "naive",
+        /// On-stack state, saved and copied frames, a repeat trampoline (Linux 3.3).
+        Rostedt = "rostedt",
+        /// A deciding stub on its own stack, the handler on a second one, a restart window (Desnoyers' RFC, 2011).
+        Latched = "latched",
+        /// A nested NMI poisons the outer return, whose fault runs the handler again (Torvalds, 2010).
+        Softmask = "softmask",
+        /// Not running, executing, latched, released by one decrement (i386 Linux).
+        Tristate = "tristate",
     }
-    expected "rostedt, naive"
+    expected "naive, rostedt, latched, softmask, tristate"
 }
 
 choice! {
@@ -239,8 +272,54 @@ choice! {
     FaultReturn {
         /// By `iret`, which unmasks NMIs.
         Iret = "iret",
+        /// Without `iret`, so that NMIs stay masked (Desnoyers' first proposal).
+        Ret = "ret",
     }
-    expected "iret"
+    expected "iret, ret"
+}
+
+choice! {
+    /// How a nested NMI returns into its outer NMI (`rostedt` and `latched`).
+    NestedReturn {
+        /// By `iret`, which unmasks NMIs in the outer one.
+        Iret = "iret",
+        /// Without `iret`: the outer one gets its masked context back.
+        Ret = "ret",
+    }
+    expected "iret, ret"
+}
+
+choice! {
+    /// When NMIs are unmasked inside an NMI.
+    Unmask {
+        /// By whatever does it: the `iret` of a fault.
+        Fault = "fault",
+        /// Right after the frame is copied, so that a nested NMI can arrive nearly everywhere: for tests.
+        Early = "early",
+    }
+    expected "fault, early"
+}
+
+choice! {
+    /// How the dispatcher asks its handlers.
+    Dispatch {
+        /// All of them, on every NMI.
+        WalkAll = "walk-all",
+        /// Up to the first that handled something, but all on a back-to-back NMI (Linux 3.2).
+        StopEarly = "stop-early",
+    }
+    expected "walk-all, stop-early"
+}
+
+choice! {
+    /// What an unknown NMI means.
+    UnknownPolicy {
+        /// It is counted and reported.
+        Count = "count",
+        /// It stops the machine.
+        Stop = "stop",
+    }
+    expected "count, stop"
 }
 
 choice! {

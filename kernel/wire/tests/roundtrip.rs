@@ -3,9 +3,9 @@
 //! Method: random samples, chains, options and damage; an independent statement of each property.
 
 use nmiprof_wire::{
-    Block, BlockEncoder, BlockHeader, CpuTotals, DecodeError, FRAME_BYTES_MAX, FaultReturn, Frame,
-    LINE_BYTES_MAX, Line, NmiEntry, Options, RingMode, Sample, Sampling, StackNode, StacksEncoder, Stress,
-    decode, encode, stacks,
+    Block, BlockEncoder, BlockHeader, CpuTotals, DecodeError, Dispatch, FRAME_BYTES_MAX, FaultReturn, Frame,
+    LINE_BYTES_MAX, Line, NestedReturn, NmiEntry, Options, RingMode, Sample, Sampling, StackNode,
+    StacksEncoder, Stress, UnknownPolicy, Unmask, decode, encode, stacks,
 };
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
@@ -35,13 +35,16 @@ fn options() -> impl Strategy<Value = Options<'static>> {
     let choices = (
         prop::sample::select(NmiEntry::ALL),
         prop::sample::select(FaultReturn::ALL),
+        (prop::sample::select(NestedReturn::ALL), prop::sample::select(Unmask::ALL)),
+        (prop::sample::select(Dispatch::ALL), prop::sample::select(UnknownPolicy::ALL)),
         prop::sample::select(RingMode::ALL),
         prop::sample::select(Stress::ALL),
         prop::sample::select(Line::ALL),
     );
     let rest = (1..u64::MAX, any::<bool>(), 12..64_u32, 1..u32::MAX, any::<bool>());
     (sampling, names, choices, rest).prop_map(|(sampling, workloads, choices, rest)| {
-        let (nmi_entry, fault_return, ring, stress, line) = choices;
+        let (nmi_entry, fault_return, (nested_return, unmask), (dispatch, unknown), ring, stress, line) =
+            choices;
         let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi) = rest;
         Options {
             workloads,
@@ -53,6 +56,10 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             reserve_frames,
             nmi_entry,
             fault_return,
+            nested_return,
+            unmask,
+            dispatch,
+            unknown,
             stress,
             line,
             unsafe_nmi,
@@ -155,8 +162,11 @@ fn an_unknown_word_names_itself_and_what_is_expected() {
     let error = Options::parse("period=5 colour=red").expect_err("no such option");
     assert_eq!(error.word, "colour=red");
     assert!(error.to_string().contains("workload, duration_ns, period"), "{error}");
-    let error = Options::parse("nmi=latched").expect_err("not in this version");
-    assert_eq!(error.to_string(), "unknown kernel option `nmi=latched`; expected: rostedt, naive");
+    let error = Options::parse("nmi=best").expect_err("no such entry");
+    assert_eq!(
+        error.to_string(),
+        "unknown kernel option `nmi=best`; expected: naive, rostedt, latched, softmask, tristate"
+    );
     assert!(Options::parse("ring_bytes=5000").is_err(), "no power of two");
     assert!(Options::parse("period=0").is_err(), "a period of nothing");
     assert!(Options::parse("verbose").is_err(), "a word without a value");

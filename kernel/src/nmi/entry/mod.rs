@@ -19,7 +19,7 @@ mod rostedt;
 
 use core::ptr;
 
-use nmiprof_wire::NmiEntry;
+use nmiprof_wire::{NestedReturn, NmiEntry, Options, Unmask};
 use x86_64::VirtAddr;
 
 use crate::arch::frame::{CallerSaved, WORD};
@@ -89,20 +89,38 @@ impl NmiStack {
     }
 }
 
-unsafe extern "C" {
-    safe static nmi_rostedt_entry: u8;
-    safe static nmi_naive_entry: u8;
+/// A form of a strategy's entry: each is a stub of its own, made from the same assembly.
+#[derive(Clone, Copy, Debug)]
+struct Variant {
+    unmask: Unmask,
+    nested_return: NestedReturn,
 }
 
-/// Installs a strategy at vector 2.
+/// Installs the strategy that the options name at vector 2.
 ///
 /// # Context
 /// Thread, while nothing that raises an NMI is armed.
-pub fn install(entry: NmiEntry) {
-    let symbol = match entry {
-        NmiEntry::Rostedt => &raw const nmi_rostedt_entry,
-        NmiEntry::Naive => &raw const nmi_naive_entry,
+///
+/// # Errors
+/// [`NoSuchVariant`] where the strategy does not come in that form.
+pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
+    let variant = Variant { unmask: options.unmask, nested_return: options.nested_return };
+    let stub = match options.nmi_entry {
+        NmiEntry::Naive => naive::stub(variant),
+        NmiEntry::Rostedt => rostedt::stub(variant),
+        NmiEntry::Latched | NmiEntry::Softmask | NmiEntry::Tristate => None,
     };
-    // SAFETY: (1) the symbol is an NMI entry; (2) (caller) no NMI can arrive yet.
-    unsafe { idt::install_nmi(VirtAddr::from_ptr(symbol)) };
+    let stub = stub.ok_or(NoSuchVariant)?;
+    // SAFETY: (1) the stub is an NMI entry for this stack; (2) (caller) no NMI can arrive yet.
+    unsafe { idt::install_nmi(stub) };
+    Ok(())
+}
+
+/// The strategy does not come in the form that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoSuchVariant;
+
+/// Returns the address of an assembly label, declared as a byte of code.
+fn address_of(label: &'static u8) -> VirtAddr {
+    VirtAddr::from_ptr(label)
 }

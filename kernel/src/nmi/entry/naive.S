@@ -7,55 +7,34 @@
 //
 // Stack picture (type `Picture`), from the top: `hardware` pushed by the CPU; `padding`; `context`.
 
+.macro nmi_naive_entry name, early
 .text
 .balign 64
-.global nmi_naive_entry
+.global \name
 // # State: RSP = hardware; all registers interrupted; DF unknown; GS unknown (not used); NMIs masked.
-nmi_naive_entry:
+\name:
     inc qword ptr [rsp + {HARDWARE_TO_ENTRIES}]
     push rax
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    mov rax, cr2
-    push rax
-    mov rax, dr7
-    push rax
-    test al, {DR7_ENABLED}
-    jz 1f
-    xor eax, eax
-    mov dr7, rax
-1:
-    cld
-    lea rdi, [rsp + {CONTEXT_TO_HARDWARE}]
-    mov rsi, rbp
+.if \early
+    // Unmasks NMIs; goes to the next instruction.
+    push {KERNEL_DATA}
+    push rsp
+    add qword ptr [rsp], {WORD}
+    pushfq
+    push {KERNEL_CODE}
+    push offset \name\()_unmasked
+    iretq
+\name\()_unmasked:
+.endif
+    save_context {CONTEXT_TO_HARDWARE}
     call {run}
-    pop rax
-    test al, {DR7_ENABLED}
-    jz 1f
-    mov dr7, rax
-1:
-    pop rax
-    mov rdx, cr2
-    cmp rax, rdx
-    je 1f
-    mov cr2, rax
-1:
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
-    lea rsp, [rsp + {PADDING}]
+    restore_context
+    lea rsp, [rsp + {WORD}]
+.global \name\()_iretq
+\name\()_iretq:
     // Unmasks NMIs; goes to the interrupted code.
     iretq
+.endm
+
+nmi_naive_entry nmi_naive, 0
+nmi_naive_entry nmi_naive_early, 1

@@ -3,11 +3,17 @@
 //! It is sound only as long as that holds, so with a lazy ring it is refused unless the command line
 //! says `unsafe_nmi=on`.
 
+#![expect(unsafe_code, reason = "names symbols of the assembly")]
+
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use super::{Context, EntryCounters};
+use nmiprof_wire::{NestedReturn, Unmask};
+use x86_64::VirtAddr;
+
+use super::{Context, EntryCounters, Variant, address_of};
 use crate::arch::frame::{IretFrame, WORD};
+use crate::arch::gdt::{KERNEL_CODE, KERNEL_DATA};
 use crate::nmi::run;
 
 /// The top of the NMI stack while this entry is in use, lowest address first.
@@ -29,10 +35,27 @@ const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack bef
 const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
 
 global_asm!(
+    include_str!("context.S"),
     include_str!("naive.S"),
     HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,
     CONTEXT_TO_HARDWARE = const HARDWARE - CONTEXT,
-    PADDING = const WORD,
+    WORD = const WORD,
+    KERNEL_CODE = const KERNEL_CODE,
+    KERNEL_DATA = const KERNEL_DATA,
     DR7_ENABLED = const super::DR7_ENABLED,
     run = sym run,
 );
+
+unsafe extern "C" {
+    safe static nmi_naive: u8;
+    safe static nmi_naive_early: u8;
+}
+
+/// Returns the entry for a variant; nested NMIs have no return of their own.
+pub(super) fn stub(variant: Variant) -> Option<VirtAddr> {
+    match (variant.unmask, variant.nested_return) {
+        (Unmask::Fault, NestedReturn::Iret) => Some(address_of(&nmi_naive)),
+        (Unmask::Early, NestedReturn::Iret) => Some(address_of(&nmi_naive_early)),
+        (_, NestedReturn::Ret) => None,
+    }
+}

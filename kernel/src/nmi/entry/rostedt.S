@@ -23,123 +23,123 @@
 //      can't be mistaken for the gap.)
 //   4. Else it is the first. Save the frame, and run.
 //
+// Parameters of the macro
+//   name        prefix of the labels; the entry is `name`
+//   early       1: an `iretq` to the window unmasks NMIs right after the frame is saved
+//   nested_ret  1: a nested NMI returns by `popfq; ret`, so that NMIs stay masked in the outer one
+//
 // Windows, and who closes them
 //   entry .. `push 1`                  NMIs are masked by the CPU: nothing can have unmasked them
 //   repeat .. window end               step 1
 //   window end .. clear of `executing` step 2
 //   clear of `executing` .. `iretq`    step 3
 
+.macro nmi_rostedt_entry name, early, nested_ret
 .text
 .balign 64
-.global nmi_rostedt_entry
+.global \name
 // # State: RSP = hardware; all registers interrupted; DF unknown; GS unknown (not used); NMIs masked.
-nmi_rostedt_entry:
+\name:
     inc qword ptr [rsp + {HARDWARE_TO_ENTRIES}]
     push rdx
     // 1. Unsigned distance from the window's start: one comparison for both ends.
     mov rdx, [rsp + {SCRATCH_TO_RIP}]
-    sub rdx, offset nmi_rostedt_repeat
-    cmp rdx, offset NMI_ROSTEDT_WINDOW_LEN
-    jb nmi_rostedt_nested_leave
+    sub rdx, offset \name\()_repeat
+    cmp rdx, offset \name\()_window_len
+    jb \name\()_nested_leave
     // 2.
     cmp qword ptr [rsp + {SCRATCH_TO_EXECUTING}], 0
-    jne nmi_rostedt_nested
+    jne \name\()_nested
     // 3.
     test dword ptr [rsp + {SCRATCH_TO_RFLAGS}], {RFLAGS_DF}
-    jnz nmi_rostedt_check_gap
+    jnz \name\()_check_gap
 
-nmi_rostedt_first:
+\name\()_first:
     mov rdx, [rsp]
     push 1
 .rept 5
     push qword ptr [rsp + {PUSH_HARDWARE_TO_SAVED}]
 .endr
-    jmp nmi_rostedt_copy
+.if \early
+    // Below `saved`, where `returning` will be. Unmasks NMIs; goes to the window, where step 1 closes.
+    push {KERNEL_DATA}
+    push rsp
+    add qword ptr [rsp], {WORD}
+    pushfq
+    push {KERNEL_CODE}
+    push offset \name\()_copy
+    iretq
+.else
+    jmp \name\()_copy
+.endif
 
 // # State: RSP = saved; all registers interrupted; DF clear; reached by the redirected `iretq` only, so
 // NMIs are unmasked.
-.global nmi_rostedt_repeat
-nmi_rostedt_repeat:
+.global \name\()_repeat
+\name\()_repeat:
     mov qword ptr [rsp + {SAVED_TO_EXECUTING}], 1
     inc qword ptr [rsp + {SAVED_TO_RERUN}]
-nmi_rostedt_copy:
+\name\()_copy:
 .rept 5
     push qword ptr [rsp + {PUSH_SAVED_TO_RETURNING}]
 .endr
-.global nmi_rostedt_window_end
-nmi_rostedt_window_end:
+.global \name\()_window_end
+\name\()_window_end:
 // From here a nested NMI redirects `returning`.
-
-// # State: RSP = returning; all registers interrupted.
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    mov rax, cr2
-    push rax
-    mov rax, dr7
-    push rax
-    test al, {DR7_ENABLED}
-    jz 1f
-    xor eax, eax
-    mov dr7, rax
-1:
-    cld
-    lea rdi, [rsp + {CONTEXT_TO_SAVED}]
-    mov rsi, rbp
+    save_context {CONTEXT_TO_SAVED}
     call {run}
-    pop rax
-    test al, {DR7_ENABLED}
-    jz 1f
-    mov dr7, rax
-1:
-    pop rax
-    mov rdx, cr2
-    cmp rax, rdx
-    je 1f
-    mov cr2, rax
-1:
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
+    restore_context
 // # State: RSP = returning; all registers interrupted.
     std
     mov qword ptr [rsp + {RETURNING_TO_EXECUTING}], 0
 // From here until the `iretq` has completed, a nested NMI finds DF set and RSP at `returning`.
+.global \name\()_iretq
+\name\()_iretq:
     // Unmasks NMIs; goes to the interrupted code, or to the repeat label.
-.global nmi_rostedt_iretq
-nmi_rostedt_iretq:
     iretq
 
 // # State: RSP = scratch; RDX free.
-nmi_rostedt_check_gap:
+\name\()_check_gap:
     lea rdx, [rsp - {RETURNING_TO_SCRATCH}]
     cmp rdx, [rsp + {SCRATCH_TO_RSP}]
-    jne nmi_rostedt_first
+    jne \name\()_first
 
 // # State: RSP = scratch; RDX free; NMIs masked.
-nmi_rostedt_nested:
-    mov qword ptr [rsp + {SCRATCH_TO_RETURNING_RIP}], offset nmi_rostedt_repeat
+\name\()_nested:
+    mov qword ptr [rsp + {SCRATCH_TO_RETURNING_RIP}], offset \name\()_repeat
     mov qword ptr [rsp + {SCRATCH_TO_RETURNING_CS}], {KERNEL_CODE}
     mov qword ptr [rsp + {SCRATCH_TO_RETURNING_RFLAGS}], {RFLAGS_RESERVED}
     lea rdx, [rsp - {SAVED_TO_SCRATCH}]
     mov [rsp + {SCRATCH_TO_RETURNING_RSP}], rdx
     mov qword ptr [rsp + {SCRATCH_TO_RETURNING_SS}], {KERNEL_DATA}
-nmi_rostedt_nested_leave:
+\name\()_nested_leave:
     inc qword ptr [rsp + {SCRATCH_TO_NESTED}]
+.if \nested_ret
+    // RIP and RFLAGS go onto the outer NMI's stack: code without a red zone leaves these words free.
+    // SS is not needed for that, so its place keeps RAX meanwhile.
+    mov [rsp + {SCRATCH_TO_SS}], rax
+    mov rdx, [rsp + {SCRATCH_TO_RSP}]
+    mov rax, [rsp + {SCRATCH_TO_RIP}]
+    mov [rdx - {WORD}], rax
+    mov rax, [rsp + {SCRATCH_TO_RFLAGS}]
+    mov [rdx - 2 * {WORD}], rax
+    lea rax, [rdx - 2 * {WORD}]
+    mov [rsp + {SCRATCH_TO_RSP}], rax
+    mov rax, [rsp + {SCRATCH_TO_SS}]
+    pop rdx
+    mov rsp, [rsp + {HARDWARE_TO_RSP}]
+    popfq
+    // NMIs stay masked; goes back into the outer NMI.
+    ret
+.else
     pop rdx
     // Unmasks NMIs; goes back into the outer NMI.
     iretq
+.endif
+.set \name\()_window_len, \name\()_window_end - \name\()_repeat
+.endm
 
-.set NMI_ROSTEDT_WINDOW_LEN, nmi_rostedt_window_end - nmi_rostedt_repeat
+nmi_rostedt_entry nmi_rostedt, 0, 0
+nmi_rostedt_entry nmi_rostedt_early, 1, 0
+nmi_rostedt_entry nmi_rostedt_nret, 0, 1
+nmi_rostedt_entry nmi_rostedt_early_nret, 1, 1

@@ -10,10 +10,15 @@
 //!
 //! **Cost** over [`naive`](super::naive): the classification, two copies of the frame, and the state.
 
+#![expect(unsafe_code, reason = "names symbols of the assembly")]
+
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use super::{Context, EntryCounters, RFLAGS_DF, RFLAGS_RESERVED};
+use nmiprof_wire::{NestedReturn, Unmask};
+use x86_64::VirtAddr;
+
+use super::{Context, EntryCounters, RFLAGS_DF, RFLAGS_RESERVED, Variant, address_of};
 use crate::arch::frame::{IretFrame, WORD};
 use crate::arch::gdt::{KERNEL_CODE, KERNEL_DATA};
 use crate::nmi::run;
@@ -46,7 +51,11 @@ const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack bef
 const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
 
 global_asm!(
+    include_str!("context.S"),
     include_str!("rostedt.S"),
+    WORD = const WORD,
+    HARDWARE_TO_RSP = const offset_of!(IretFrame, rsp),
+    SCRATCH_TO_SS = const HARDWARE + offset_of!(IretFrame, ss) - SCRATCH,
     HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,
     SCRATCH_TO_NESTED = const COUNTERS + offset_of!(EntryCounters, nested) - SCRATCH,
     SAVED_TO_RERUN = const COUNTERS + offset_of!(EntryCounters, rerun) - SAVED,
@@ -74,6 +83,23 @@ global_asm!(
     KERNEL_DATA = const KERNEL_DATA,
     run = sym run,
 );
+
+unsafe extern "C" {
+    safe static nmi_rostedt: u8;
+    safe static nmi_rostedt_early: u8;
+    safe static nmi_rostedt_nret: u8;
+    safe static nmi_rostedt_early_nret: u8;
+}
+
+/// Returns the entry for a variant.
+pub(super) fn stub(variant: Variant) -> Option<VirtAddr> {
+    Some(match (variant.unmask, variant.nested_return) {
+        (Unmask::Fault, NestedReturn::Iret) => address_of(&nmi_rostedt),
+        (Unmask::Early, NestedReturn::Iret) => address_of(&nmi_rostedt_early),
+        (Unmask::Fault, NestedReturn::Ret) => address_of(&nmi_rostedt_nret),
+        (Unmask::Early, NestedReturn::Ret) => address_of(&nmi_rostedt_early_nret),
+    })
+}
 
 const fn neg(distance: usize) -> isize {
     -distance.cast_signed()
