@@ -2,7 +2,7 @@
 //!
 //! Texts are cleaned on the way in and their number is bounded.
 
-use nmiprof_wire::{Fatal, FatalCause, Log, LogLevel, WorkloadResult};
+use nmiprof_wire::{Fatal, FatalCause, Log, LogLevel, Placement, WorkloadResult};
 
 use super::clean;
 
@@ -65,13 +65,17 @@ impl FatalReport {
     }
 }
 
-/// Everything that the kernel said in words.
+/// Most placements of an NMI sweep that are kept.
+pub const PLACEMENTS_MAX: usize = 1 << 20;
+
+/// Everything that the kernel said about itself.
 #[derive(Debug, Default)]
 pub struct Messages {
     logs: Vec<LogLine>,
     logs_left_out: u64,
     workloads: Vec<WorkloadOutcome>,
     fatal: Option<FatalReport>,
+    placements: Vec<Placement>,
 }
 
 impl Messages {
@@ -97,6 +101,21 @@ impl Messages {
     #[must_use]
     pub fn fatal(&self) -> Option<&FatalReport> {
         self.fatal.as_ref()
+    }
+
+    /// Returns the placements of an NMI sweep, in the order of the capture; at most [`PLACEMENTS_MAX`].
+    #[must_use]
+    pub fn placements(&self) -> &[Placement] {
+        &self.placements
+    }
+
+    /// Takes a placement; refuses it where there are too many.
+    pub(super) fn take_placement(&mut self, placement: &Placement) -> bool {
+        let has_room = self.placements.len() < PLACEMENTS_MAX;
+        if has_room {
+            self.placements.push(*placement);
+        }
+        has_room
     }
 
     pub(super) fn take_log(&mut self, log: &Log<'_>) -> bool {

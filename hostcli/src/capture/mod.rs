@@ -29,7 +29,9 @@ pub use chains::{CHAINS_MAX, ChainId, ChainTree, DEPTH_MAX, EPOCH_NODES_MAX};
 pub use decoder::{DamagedFrame, Decoder, FrameEvent};
 pub use error::CaptureError;
 pub use histogram::{Histogram, PLACES_MAX, Place};
-pub use messages::{FatalReport, LOGS_MAX, LogLine, Messages, WORKLOADS_MAX, WorkloadOutcome};
+pub use messages::{
+    FatalReport, LOGS_MAX, LogLine, Messages, PLACEMENTS_MAX, WORKLOADS_MAX, WorkloadOutcome,
+};
 pub use record::Record;
 pub use run::{CPUS_MAX, RunInfo, SampledEvent};
 pub use source::{Capture, SEARCH_BYTES_MAX};

@@ -156,6 +156,7 @@ impl Record {
             Frame::Log(log) => self.messages.take_log(log),
             Frame::Workload(result) => self.messages.take_workload(result),
             Frame::Fatal(fatal) => self.messages.take_fatal(fatal),
+            Frame::Placement(placement) => self.messages.take_placement(placement),
         };
         if !is_used {
             self.damage.count(event.offset, event.line_bytes);

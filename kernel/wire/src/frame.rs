@@ -42,6 +42,8 @@ pub enum Frame<'a> {
     Fatal(Fatal<'a>),
     /// Carries the final counters of one CPU.
     End(CpuTotals),
+    /// Reports one placement of the NMI sweep.
+    Placement(Placement),
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).
@@ -213,4 +215,75 @@ pub enum FatalCause {
     Configuration,
     /// A CPU exception that nothing handles.
     Exception,
+}
+
+/// One placement of the NMI sweep: a first NMI, and a second one so many ticks later.
+///
+/// | field | type | unit | meaning |
+/// |---|---|---|---|
+/// | `ticks` | u32 | timer ticks | what the timer of the second NMI was armed with |
+/// | `last_rip` | u64 | address | instruction that the last arrival interrupted, from the frame that the CPU pushed |
+/// | `arrivals` | u16 | NMIs | arrivals at vector 2 |
+/// | `runs` | u16 | runs | of the handler |
+/// | `nested` | u16 | NMIs | arrivals that found an NMI in progress |
+/// | `failures` | u32 | bits | what did not hold: [`Failure`] |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Placement {
+    /// What the timer of the second NMI was armed with.
+    pub ticks: u32,
+    /// The instruction that the last arrival interrupted.
+    pub last_rip: u64,
+    /// Arrivals at vector 2.
+    pub arrivals: u16,
+    /// Runs of the handler.
+    pub runs: u16,
+    /// Arrivals that found an NMI in progress.
+    pub nested: u16,
+    /// What did not hold, as bits of [`Failure`].
+    pub failures: u32,
+}
+
+/// What can fail in a placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Failure {
+    /// NMI-once: the handler was entered while it was running.
+    Once = 1 << 0,
+    /// NMI-latch: an NMI was lost, or caused more than one run.
+    Latch = 1 << 1,
+    /// NMI-transparent: a general-purpose register changed.
+    Registers = 1 << 2,
+    /// NMI-transparent: a flag changed.
+    Flags = 1 << 3,
+    /// NMI-transparent: the stack pointer, or a word on the stack, changed.
+    Stack = 1 << 4,
+    /// NMI-transparent: CR2 changed.
+    Cr2 = 1 << 5,
+    /// NMI-transparent: DR7 changed.
+    Dr7 = 1 << 6,
+    /// The lowest words of the NMI stack, which nothing may reach, changed.
+    Canary = 1 << 7,
+    /// NMI-live: NMIs were still masked after the return.
+    Live = 1 << 8,
+}
+
+impl Failure {
+    /// Every failure, with its name.
+    pub const ALL: [(Self, &'static str); 9] = [
+        (Self::Once, "NMI-once"),
+        (Self::Latch, "NMI-latch"),
+        (Self::Registers, "registers"),
+        (Self::Flags, "flags"),
+        (Self::Stack, "stack"),
+        (Self::Cr2, "CR2"),
+        (Self::Dr7, "DR7"),
+        (Self::Canary, "canary"),
+        (Self::Live, "NMI-live"),
+    ];
+
+    /// Returns the bit.
+    #[must_use]
+    pub const fn bit(self) -> u32 {
+        self as u32
+    }
 }

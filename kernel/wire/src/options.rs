@@ -34,6 +34,8 @@ use crate::Sampling;
 /// | `stress=none\|nest` | | provoke nested NMIs |
 /// | `line=live\|file` | | whether the far end of the serial line can block |
 /// | `unsafe_nmi=on\|off` | | allow combinations that are known to be unsound |
+/// | `sweep_first=N` `sweep_last=N` | timer ticks | placements of the NMI sweep (`selftest=sweep`) |
+/// | `mutant=NAME` | | which known defect the NMI entry has; known to the self-test image only |
 /// | `selftest=NAME` | | mutant or trigger; known to the self-test image only |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct Options<'a> {
@@ -69,7 +71,13 @@ pub struct Options<'a> {
     pub line: Line,
     /// Whether unsound combinations are allowed.
     pub unsafe_nmi: bool,
-    /// Mutant or trigger of the self-test image; empty means none.
+    /// First placement of the NMI sweep, in timer ticks.
+    pub sweep_first: u32,
+    /// Last placement of the NMI sweep, in timer ticks.
+    pub sweep_last: u32,
+    /// Known defect of the NMI entry; empty means none.
+    pub mutant: &'a str,
+    /// Trigger of the self-test image; empty means none.
     pub selftest: &'a str,
 }
 
@@ -92,6 +100,9 @@ impl Default for Options<'_> {
             stress: Stress::None,
             line: Line::Live,
             unsafe_nmi: false,
+            sweep_first: 1,
+            sweep_last: 1,
+            mutant: "",
             selftest: "",
         }
     }
@@ -103,7 +114,7 @@ pub const RING_BYTES_MIN: u64 = 4096;
 impl<'a> Options<'a> {
     const KEYS: &'static str = "workload, duration_ns, period, freq, chains, ring, ring_bytes, \
         reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, line, unsafe_nmi, \
-        selftest";
+        sweep_first, sweep_last, mutant, selftest";
 
     /// Parses a command line.
     ///
@@ -139,6 +150,9 @@ impl<'a> Options<'a> {
             "stress" => self.stress = value.parse()?,
             "line" => self.line = value.parse()?,
             "unsafe_nmi" => self.unsafe_nmi = switch(value)?,
+            "sweep_first" => self.sweep_first = number(value, 1)?,
+            "sweep_last" => self.sweep_last = number(value, 1)?,
+            "mutant" => self.mutant = value,
             "selftest" => self.selftest = value,
             _ => return Err(Self::KEYS),
         }
@@ -169,6 +183,13 @@ impl fmt::Display for Options<'_> {
         write!(f, " unmask={} dispatch={} unknown={}", self.unmask, self.dispatch, self.unknown)?;
         write!(f, " stress={}", self.stress)?;
         write!(f, " line={} unsafe_nmi={}", self.line, on_off(self.unsafe_nmi))?;
+        let default = Self::default();
+        if (self.sweep_first, self.sweep_last) != (default.sweep_first, default.sweep_last) {
+            write!(f, " sweep_first={} sweep_last={}", self.sweep_first, self.sweep_last)?;
+        }
+        if !self.mutant.is_empty() {
+            write!(f, " mutant={}", self.mutant)?;
+        }
         if !self.selftest.is_empty() {
             write!(f, " selftest={}", self.selftest)?;
         }

@@ -63,6 +63,9 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             stress,
             line,
             unsafe_nmi,
+            sweep_first: reserve_frames,
+            sweep_last: reserve_frames,
+            mutant: workloads,
             selftest: workloads,
         }
     })
