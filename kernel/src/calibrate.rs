@@ -5,6 +5,8 @@
 //! the same, the timer counts instructions, and the difference to the period is the cost of resuming
 //! after an NMI, which the PMU takes into account from then on. A second pass checks the result.
 
+use alloc::boxed::Box;
+
 use nmiprof_pmu::{Pmu, VirtualPmu};
 use nmiprof_ring::Producer;
 use nmiprof_wire::ClockKind;
@@ -118,7 +120,7 @@ fn pass(
 ) -> Result<(Pass, Producer<'static, LazyArea>), CalibrationError> {
     let mut pmu = VirtualPmu::new(cpu.apic, resume_ticks);
     pmu.set_period(PERIOD);
-    cpu.nmi.start(cpu.apic, Sampler::new(pmu, ring, false)).map_err(CalibrationError::Refused)?;
+    cpu.nmi.start(cpu.apic, Box::new(Sampler::new(pmu, ring, false))).map_err(CalibrationError::Refused)?;
     walk_sled(cpu, tsc_hz);
     let sampler = cpu.nmi.stop(cpu.apic).ok_or(CalibrationError::Silent)?;
     Ok((hits(drain), sampler.into_ring()))

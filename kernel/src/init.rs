@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use nmiprof_wire::{FaultReturn, NmiEntry, Options, RingMode};
+use nmiprof_wire::{FaultReturn, NmiEntry, Options, RingMode, Unmask};
 
 use crate::arch::apic::LocalApic;
 use crate::arch::boot::BootInfo;
@@ -60,9 +60,10 @@ pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
     Box::leak(Box::new(segments)).load();
     let reserve = FrameReserve::new(options.reserve_frames);
     let apic = LocalApic::enable();
-    let cpu = PerCpu::install(0, apic, stack::thread_stack(), nmi::PerCpu::new(nmi_stack), reserve);
+    let cpu = PerCpu::install(0, apic, stack::thread_stack(), nmi::PerCpu::new(nmi_stack, options), reserve);
     entry::install(options).unwrap_or_else(|_| refuse_variant(options));
     idt::load();
+    apic.enable_nmi_pin();
     pic::silence_and_enable_interrupts();
     info!("cpu 0: APIC {} ({apic:?}), NMI entry {}", apic.id(), options.nmi_entry);
     cpu
@@ -71,10 +72,17 @@ pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
 /// Refuses what is known to break an invariant, unless the command line insists.
 fn refuse_unsound(options: &Options<'_>) {
     let faults_unmask = options.ring == RingMode::Lazy && options.fault_return == FaultReturn::Iret;
-    if options.nmi_entry == NmiEntry::Naive && faults_unmask && !options.unsafe_nmi {
+    let unmasked_by = match options.unmask {
+        Unmask::Early => "unmask=early unmasks NMIs in the handler",
+        Unmask::Fault if faults_unmask => {
+            "with ring=lazy and fault_return=iret a page fault inside the NMI unmasks NMIs"
+        }
+        Unmask::Fault => return,
+    };
+    if options.nmi_entry == NmiEntry::Naive && !options.unsafe_nmi {
         report::configuration(format_args!(
-            "nmi=naive is unsound with ring=lazy and fault_return=iret: a page fault inside the NMI unmasks NMIs, \
-             and the next one destroys the handler's stack; choose nmi=rostedt, or insist with unsafe_nmi=on"
+            "nmi=naive is unsound here: {unmasked_by}, and the next one destroys the handler's stack; choose \
+             another entry or fault_return=ret, or insist with unsafe_nmi=on"
         ));
     }
 }

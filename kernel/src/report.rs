@@ -34,6 +34,12 @@ pub fn broken_invariant(invariant: &str, interrupted: &IretFrame) -> ! {
     fatal(FatalCause::Invariant, format_args!("{invariant}; interrupted RIP {rip:#x}, RSP {rsp:#x}"), "", 0)
 }
 
+/// Reports an NMI that nobody explains, where the command line says that it stops the machine.
+pub fn unknown_nmi(interrupted: &IretFrame) -> ! {
+    let rip = interrupted.rip;
+    fatal(FatalCause::Invariant, format_args!("unknown NMI at RIP {rip:#x}, and unknown=stop"), "", 0)
+}
+
 /// Reports a command line that can't be honoured.
 pub fn configuration(text: fmt::Arguments<'_>) -> ! {
     fatal(FatalCause::Configuration, text, "", 0)

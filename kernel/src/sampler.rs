@@ -10,7 +10,7 @@ use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
 use crate::callchain::{self, DEPTH_MAX, End};
 use crate::memory::vmalloc::LazyArea;
-use crate::nmi::Run;
+use crate::nmi::Interrupted;
 
 /// Words of a payload before its return addresses.
 pub const FIXED_WORDS: usize = 2;
@@ -59,14 +59,14 @@ impl Sampler {
     /// # Context
     /// NMI; may fault, at the first touch of a ring page.
     #[inline]
-    pub fn handle(&mut self, run: &Run<'_>) -> u32 {
+    pub fn handle(&mut self, interrupted: &Interrupted<'_>) -> u32 {
         match self.pmu.poll() {
             Overflow::NotMine => 0,
             Overflow::Partial => 1,
             Overflow::Complete => {
                 // Counted before the ring is tried, and independently of what becomes of the sample.
-                run.nmi.counters.overflows.increment();
-                self.store(run);
+                interrupted.nmi.counters.overflows.increment();
+                self.store(interrupted);
                 1
             }
         }
@@ -74,7 +74,7 @@ impl Sampler {
 
     /// Stores a sample; the ring counts it if it can't be.
     #[inline]
-    fn store(&mut self, run: &Run<'_>) {
+    fn store(&mut self, interrupted: &Interrupted<'_>) {
         #[cfg(feature = "selftest")]
         if crate::selftest::mutant_skips_this_write() {
             return;
@@ -84,12 +84,17 @@ impl Sampler {
             return;
         };
         record.push(cpu::timestamp());
-        record.push(run.interrupted.rip);
+        record.push(interrupted.frame.rip);
         let mut tag = Tag::default();
         if self.chains {
-            let end = callchain::walk(run.thread_stack, run.interrupted.rsp, run.frame_pointer, |address| {
-                record.push(address);
-            });
+            let end = callchain::walk(
+                interrupted.thread_stack,
+                interrupted.frame.rsp,
+                interrupted.frame_pointer,
+                |address| {
+                    record.push(address);
+                },
+            );
             tag.truncated = end == End::Truncated;
         }
         record.commit(tag.to_bits());

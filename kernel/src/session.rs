@@ -79,7 +79,8 @@ impl Session {
         pmu.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
         self.cpu.nmi.counters.overflows.reset();
-        let started = self.cpu.nmi.start(self.cpu.apic, Sampler::new(pmu, ring, self.options.chains));
+        let started =
+            self.cpu.nmi.start(self.cpu.apic, Box::new(Sampler::new(pmu, ring, self.options.chains)));
         started.expect("the self-test has started the same timer");
         info!("sampling: one {} sample every {period} events", self.event_name());
     }
@@ -98,7 +99,7 @@ impl Session {
 
     /// Stops to sample.
     pub fn stop(&mut self) {
-        self.ring = self.cpu.nmi.stop(self.cpu.apic).map(Sampler::into_ring);
+        self.ring = self.cpu.nmi.stop(self.cpu.apic).map(|sampler| sampler.into_ring());
     }
 
     /// Sends what is left, the tasks' results, and the final counters.

@@ -1,6 +1,7 @@
 //! One boot of an embedded image, described step by step, and what came of it.
 
 use std::sync::Mutex;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 use std::{env, fs, io};
 
@@ -26,6 +27,7 @@ pub struct Boot {
     qemu_args: Vec<String>,
     limit: Duration,
     program: Option<Program>,
+    sampling: Option<Sender<()>>,
 }
 
 impl Boot {
@@ -44,6 +46,7 @@ impl Boot {
             qemu_args: Vec::new(),
             limit: Self::LIMIT,
             program: None,
+            sampling: None,
         }
     }
 
@@ -96,6 +99,12 @@ impl Boot {
         self
     }
 
+    /// Sends on `signal` when the kernel says that it samples.
+    pub fn signal_sampling(mut self, signal: Sender<()>) -> Self {
+        self.sampling = Some(signal);
+        self
+    }
+
     /// Boots, waits for the end, and judges. The command line is printed, and kept.
     ///
     /// # Panics
@@ -103,7 +112,7 @@ impl Boot {
     #[must_use]
     pub fn run(self) -> Run {
         let directory = tempfile::tempdir().expect("tests need room for temporary files");
-        let mut scribe = Scribe::default();
+        let mut scribe = Scribe { sampling: self.sampling, command_line: None };
         let config = MachineConfig {
             kernel_command_line: self.kernel_command_line,
             memory: self.memory,
@@ -146,8 +155,8 @@ pub fn qemu() -> Result<Program, Skip> {
 }
 
 /// Keeps and prints what a failed test needs to be run again by hand.
-#[derive(Default)]
 struct Scribe {
+    sampling: Option<Sender<()>>,
     command_line: Option<CommandLine>,
 }
 
@@ -159,6 +168,12 @@ impl Observer for Scribe {
 
     fn log(&mut self, line: &LogLine) {
         eprintln!("kernel: {}", line.text);
+        if line.text.starts_with("sampling:")
+            && let Some(signal) = self.sampling.take()
+        {
+            // Nobody may be waiting any more.
+            let _ = signal.send(());
+        }
     }
 }
 

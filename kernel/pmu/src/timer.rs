@@ -25,6 +25,8 @@ pub struct VirtualPmu<T> {
     timer: T,
     resume_ticks: u32,
     period_ticks: u64,
+    /// What the timer is armed with for a whole period; 0 where a period does not fit into it.
+    whole_ticks: u32,
     /// Ticks of the current period that are not armed yet.
     left_ticks: u64,
     armed: bool,
@@ -33,21 +35,36 @@ pub struct VirtualPmu<T> {
 impl<T: CountdownTimer> VirtualPmu<T> {
     /// Creates a stopped PMU. `resume_ticks` pass between arming and the first interrupted instruction.
     pub const fn new(timer: T, resume_ticks: u32) -> Self {
-        Self { timer, resume_ticks, period_ticks: 0, left_ticks: 0, armed: false }
+        Self { timer, resume_ticks, period_ticks: 0, whole_ticks: 0, left_ticks: 0, armed: false }
     }
 
-    /// Arms the timer for what is left, or as much of it as the timer can hold.
+    /// Arms the timer for a part of a period that does not fit into it.
+    #[cold]
+    fn arm_part(&mut self) {
+        if self.left_ticks == 0 {
+            self.left_ticks = self.period_ticks;
+        }
+        let part = self.left_ticks.min(u64::from(self.part_ticks_max()));
+        self.left_ticks -= part;
+        self.arm(self.timer_ticks(part));
+    }
+
+    #[inline]
+    fn arm(&mut self, ticks: u32) {
+        self.armed = true;
+        self.timer.arm(ticks);
+    }
+
+    /// Returns what to arm the timer with for so many ticks of interrupted code.
     ///
     /// The resume cost comes on top of each part, because each part ends with an NMI. At least one tick
     /// is armed, so that a period shorter than the resume cost still makes progress.
-    #[inline]
-    fn arm_next(&mut self) {
-        let part = self.left_ticks.min(u64::from(u32::MAX - self.resume_ticks));
-        self.left_ticks -= part;
-        self.armed = true;
-        #[expect(clippy::cast_possible_truncation, reason = "`part` was capped to the timer's width")]
-        let ticks = (part as u32).saturating_add(self.resume_ticks).max(1);
-        self.timer.arm(ticks);
+    fn timer_ticks(&self, part_ticks: u64) -> u32 {
+        u32::try_from(part_ticks).unwrap_or(u32::MAX).saturating_add(self.resume_ticks).max(1)
+    }
+
+    const fn part_ticks_max(&self) -> u32 {
+        u32::MAX - self.resume_ticks
     }
 }
 
@@ -56,7 +73,9 @@ impl<T: CountdownTimer> Pmu for VirtualPmu<T> {
     const IS_VIRTUAL: bool = true;
 
     fn set_period(&mut self, events: u64) {
+        let fits = events > 0 && events <= u64::from(self.part_ticks_max());
         self.period_ticks = events;
+        self.whole_ticks = if fits { self.timer_ticks(events) } else { 0 };
     }
 
     #[inline]
@@ -70,13 +89,14 @@ impl<T: CountdownTimer> Pmu for VirtualPmu<T> {
 
     #[inline]
     fn rearm(&mut self) {
-        if self.armed || self.period_ticks == 0 {
+        if self.armed {
             return;
         }
-        if self.left_ticks == 0 {
-            self.left_ticks = self.period_ticks;
+        if self.whole_ticks != 0 && self.left_ticks == 0 {
+            self.arm(self.whole_ticks);
+        } else if self.period_ticks != 0 {
+            self.arm_part();
         }
-        self.arm_next();
     }
 }
 

@@ -119,6 +119,11 @@ impl LocalApic {
         Ok(())
     }
 
+    /// Lets the CPU's external NMI pin through: on a PC it is LINT1.
+    pub fn enable_nmi_pin(self) {
+        self.write(Register::LvtLint1, DELIVERY_NMI);
+    }
+
     /// Masks the timer: it raises nothing any more, armed or not.
     pub fn mask_timer(self) {
         self.write(Register::LvtTimer, LVT_MASKED);

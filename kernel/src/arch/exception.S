@@ -4,6 +4,11 @@
 // handler still runs. That is the flaw which the NMI entries survive; nothing here depends on it.
 // An NMI can also arrive at any instruction below; it runs on its own stack and gives CR2 back.
 //
+// There are two returns. `iretq` is the usual one. The masked return (Desnoyers' first proposal, 2010: never
+// to execute `iret` inside an NMI) puts RIP and RFLAGS below the interrupted stack pointer and leaves by
+// `popfq; ret`, which leaves NMIs as they are. Code without a red zone has nothing in those two words, but
+// this very frame may: the CPU pushed it right there. So everything is read before they are written.
+//
 // Stack picture (type `TrapFrame`), from the top:
 //   ss, rsp, rflags, cs, rip      pushed by the CPU
 //   error                         pushed by the CPU or as 0 by the stub
@@ -25,6 +30,18 @@ exception_stub_\vector:
 exception_stub_\vector:
     push \vector
     jmp exception_common
+.endm
+
+.macro pop_caller_saved
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
 .endm
 
 .text
@@ -52,18 +69,30 @@ exception_common:
     cld
     mov rdi, rsp
     call {handle_exception}
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
-    lea rsp, [rsp + {VECTOR_AND_ERROR}]
+    test al, al
+    jnz exception_return_masked
+    pop_caller_saved
+    lea rsp, [rsp + {VECTOR_TO_INTERRUPTED}]
+.global exception_iretq
+exception_iretq:
     // Unmasks NMIs, even if this exception was raised inside an NMI.
     iretq
+
+// # State: RSP = TrapFrame; every register is free; this exception was raised at CPL 0 inside an NMI.
+exception_return_masked:
+    mov rax, [rsp + {FRAME_TO_RSP}]
+    mov rcx, [rsp + {FRAME_TO_RIP}]
+    mov rdx, [rsp + {FRAME_TO_RFLAGS}]
+    mov [rax - {WORD}], rcx
+    mov [rax - 2 * {WORD}], rdx
+    lea rax, [rax - 2 * {WORD}]
+    // The vector has served its purpose: its place is where RSP will be after the registers.
+    mov [rsp + {FRAME_TO_VECTOR}], rax
+    pop_caller_saved
+    mov rsp, [rsp]
+    popfq
+    // NMIs stay masked; goes to the interrupted code, inside the NMI.
+    ret
 
 .section .rodata.exception_stubs, "a", @progbits
 .balign 8

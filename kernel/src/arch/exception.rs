@@ -14,15 +14,24 @@ use x86_64::registers::control::Cr2;
 
 use super::fallible::{self, AccessError};
 use super::frame::{CallerSaved, IretFrame, WORD};
+use super::percpu;
 use crate::memory::fault::{self, Resolution};
 use crate::report;
 
+const DEBUG: u64 = 1;
+const DOUBLE_FAULT: u64 = 8;
 const PAGE_FAULT: u64 = 14;
+const MACHINE_CHECK: u64 = 18;
 
 global_asm!(
     include_str!("exception.S"),
     handle_exception = sym handle_exception,
-    VECTOR_AND_ERROR = const offset_of!(TrapFrame, interrupted) - offset_of!(TrapFrame, vector),
+    WORD = const WORD,
+    VECTOR_TO_INTERRUPTED = const offset_of!(TrapFrame, interrupted) - offset_of!(TrapFrame, vector),
+    FRAME_TO_VECTOR = const offset_of!(TrapFrame, vector),
+    FRAME_TO_RIP = const offset_of!(TrapFrame, interrupted.rip),
+    FRAME_TO_RFLAGS = const offset_of!(TrapFrame, interrupted.rflags),
+    FRAME_TO_RSP = const offset_of!(TrapFrame, interrupted.rsp),
 );
 
 /// What the exception entry leaves on the stack, lowest address first.
@@ -49,11 +58,19 @@ pub fn stub(vector: usize) -> VirtAddr {
     VirtAddr::new(exception_stubs[vector])
 }
 
-/// Handles every exception but the NMI.
+/// Handles every exception but the NMI, and tells whether to return without `iret`.
 ///
 /// # Context
 /// Any, the NMI included; called by the stubs only.
-extern "C" fn handle_exception(frame: &mut TrapFrame) {
+extern "C" fn handle_exception(frame: &mut TrapFrame) -> bool {
+    resolve(frame);
+    // Vectors with a stack of their own always return by `iret`: their frame tells nothing of the
+    // interrupted stack's slack.
+    let on_own_stack = matches!(frame.vector, DEBUG | DOUBLE_FAULT | MACHINE_CHECK);
+    !on_own_stack && percpu::current().nmi.returns_masked()
+}
+
+fn resolve(frame: &mut TrapFrame) {
     let error = match frame.vector {
         PAGE_FAULT => {
             // Nothing before this may fault. An NMI may come first, but gives CR2 back (case 19).

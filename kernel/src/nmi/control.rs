@@ -1,6 +1,10 @@
 //! Starting and stopping the sampler, from thread context.
 
-#![expect(unsafe_code, reason = "reaches the handler's state while no NMI can arrive")]
+#![expect(unsafe_code, reason = "takes back what it gave to the handler")]
+
+use alloc::boxed::Box;
+use core::ptr;
+use core::sync::atomic::Ordering;
 
 use super::PerCpu;
 use crate::arch::apic::LocalApic;
@@ -12,21 +16,21 @@ impl PerCpu {
     ///
     /// # Errors
     /// [`AccessError`] where the APIC refuses a timer that raises NMIs; nothing is sampled then.
-    pub fn start(&self, apic: LocalApic, sampler: Sampler) -> Result<(), AccessError> {
-        // SAFETY: the timer, the only source that fires by itself, is masked until the next line.
-        unsafe { *self.sampler_slot() = Some(sampler) };
+    pub fn start(&self, apic: LocalApic, sampler: Box<Sampler>) -> Result<(), AccessError> {
         apic.route_timer_to_nmi()?;
+        // Release: an NMI that finds the sampler finds all of it.
+        self.sampler.store(Box::into_raw(sampler), Ordering::Release);
         self.send_self_nmi(apic);
         Ok(())
     }
 
     /// Stops to sample on this CPU and takes the sampler back.
-    pub fn stop(&self, apic: LocalApic) -> Option<Sampler> {
+    pub fn stop(&self, apic: LocalApic) -> Option<Box<Sampler>> {
         apic.mask_timer();
-        // An NMI that the timer raised before the mask was taken at the latest here: it is unmasked in
-        // thread context, and reading the register waits for the write.
-        let _ = apic.id();
-        // SAFETY: the timer is masked, and nothing else raises NMIs unasked.
-        unsafe { (*self.sampler_slot()).take() }
+        // Acquire: what the NMIs did to the sampler is seen. From here on none finds it.
+        let sampler = self.sampler.swap(ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: (1) `start` made it from a box; (2) the swap took it out, and no NMI of this CPU is under
+        // way, for this is its thread.
+        (!sampler.is_null()).then(|| unsafe { Box::from_raw(sampler) })
     }
 }

@@ -48,6 +48,10 @@ pub struct Counters {
     pub swallowed: Counter,
     /// Empty runs that nothing explains.
     pub unknown: Counter,
+    /// Runs claimed by system control port B.
+    pub external: Counter,
+    /// Runs that could not look at the port.
+    pub reason_busy: Counter,
     /// Runs at the same RIP as the one before.
     pub back_to_back: Counter,
     /// Page faults inside NMIs.
@@ -64,6 +68,8 @@ impl Counters {
             handled: Counter::new(),
             swallowed: Counter::new(),
             unknown: Counter::new(),
+            external: Counter::new(),
+            reason_busy: Counter::new(),
             back_to_back: Counter::new(),
             page_faults: Counter::new(),
             overflows: Counter::new(),
@@ -77,6 +83,8 @@ impl Counters {
             handled: self.handled.read(),
             swallowed: self.swallowed.read(),
             unknown: self.unknown.read(),
+            external: self.external.read(),
+            reason_busy: self.reason_busy.read(),
             back_to_back: self.back_to_back.read(),
             page_faults: self.page_faults.read(),
             ..NmiCounters::default()

@@ -8,14 +8,16 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod control;
+mod control_port;
 pub mod counters;
 pub mod dispatch;
 pub mod entry;
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
-use nmiprof_wire::NmiCounters;
+use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 
 use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
@@ -24,7 +26,7 @@ use crate::memory::stack::StackRange;
 use crate::report;
 use crate::sampler::Sampler;
 use counters::Counters;
-use dispatch::BackToBack;
+use dispatch::Dispatcher;
 use entry::NmiStack;
 
 /// What the NMI path of one CPU owns and counts.
@@ -39,22 +41,29 @@ pub struct PerCpu {
     self_nmis: AtomicU32,
     /// Send a self-NMI at each first touch of a ring page. Written by the thread, read by the NMI.
     nest_on_first_touch: AtomicBool,
-    /// What only the handler touches.
-    handler: UnsafeCell<Handler>,
-}
-
-/// State of the handler.
-pub struct Handler {
-    back_to_back: BackToBack,
-    sampler: Option<Sampler>,
+    /// Exceptions inside an NMI return without `iret`.
+    masked_fault_return: bool,
+    /// What the handler samples with; null while sampling is off. Written by the thread of this CPU, read by
+    /// its NMI. Whoever reads it owns it: an NMI is over before the thread goes on.
+    sampler: AtomicPtr<Sampler>,
+    /// State that only the handler touches.
+    dispatcher: UnsafeCell<Dispatcher>,
 }
 
 /// What one run of the handler is about.
 pub struct Run<'a> {
-    /// State of this CPU's NMI path.
+    /// What it interrupted.
+    pub interrupted: Interrupted<'a>,
+    /// What it samples with.
+    sampler: Option<&'a mut Sampler>,
+}
+
+/// What an NMI interrupted.
+pub struct Interrupted<'a> {
+    /// The NMI path of this CPU.
     pub nmi: &'a PerCpu,
     /// The outermost interrupted code.
-    pub interrupted: &'a IretFrame,
+    pub frame: &'a IretFrame,
     /// Its RBP.
     pub frame_pointer: u64,
     /// The stack that it should be on.
@@ -63,23 +72,17 @@ pub struct Run<'a> {
 
 impl PerCpu {
     /// Creates the state for a CPU that takes its NMIs on `stack`.
-    pub fn new(stack: NmiStack) -> Self {
+    pub fn new(stack: NmiStack, options: &Options<'_>) -> Self {
         Self {
             stack,
             running: AtomicBool::new(false),
             counters: Counters::new(),
             self_nmis: AtomicU32::new(0),
             nest_on_first_touch: AtomicBool::new(false),
-            handler: UnsafeCell::new(Handler { back_to_back: BackToBack::new(), sampler: None }),
+            masked_fault_return: options.fault_return == FaultReturn::Ret,
+            sampler: AtomicPtr::new(ptr::null_mut()),
+            dispatcher: UnsafeCell::new(Dispatcher::new(options.dispatch, options.unknown)),
         }
-    }
-
-    /// Returns where the handler has its sampler.
-    ///
-    /// To read or write it, no NMI may be able to arrive on this CPU.
-    fn sampler_slot(&self) -> *mut Option<Sampler> {
-        // SAFETY: only computes an address inside the cell.
-        unsafe { &raw mut (*self.handler.get()).sampler }
     }
 
     /// Starts or stops to provoke nested NMIs.
@@ -90,6 +93,12 @@ impl PerCpu {
     /// Returns the state if this CPU is handling an NMI: an exception asks.
     pub fn in_progress(&self) -> Option<&Self> {
         self.running.load(Ordering::Relaxed).then_some(self)
+    }
+
+    /// Tells an exception whether to return without `iret`: inside an NMI, where that was asked for.
+    #[inline]
+    pub fn returns_masked(&self) -> bool {
+        self.masked_fault_return && self.running.load(Ordering::Relaxed)
     }
 
     /// Counts a page fault inside the NMI.
@@ -149,25 +158,30 @@ impl PerCpu {
     }
 }
 
-// SAFETY: (1) all fields but `handler` are atomics or never written; (2) `handler` is touched by `run`,
-// which is never re-entered on its CPU (invariant NMI-once), and by `control` while no NMI can arrive.
+// SAFETY: (1) all fields but `dispatcher` are atomics or never written; (2) `dispatcher` is touched by `run`
+// only, which is never re-entered on its CPU (invariant NMI-once).
 unsafe impl Sync for PerCpu {}
 
 /// Handles one NMI, or the run that nested ones asked for.
 ///
 /// # Context
 /// NMI; called by the entries only.
-pub(crate) extern "C" fn run(interrupted: &IretFrame, frame_pointer: u64) {
+pub(crate) extern "C" fn run(frame: &IretFrame, frame_pointer: u64) {
     let cpu = percpu::current();
     let nmi = &cpu.nmi;
     // Relaxed: only this CPU's NMI writes the marker, and program order is enough for itself.
     if nmi.running.load(Ordering::Relaxed) {
-        report::broken_invariant("NMI-once: the handler was entered while it was running", interrupted);
+        report::broken_invariant("NMI-once: the handler was entered while it was running", frame);
     }
     nmi.running.store(true, Ordering::Relaxed);
-    // SAFETY: NMI-once (checked above), so this is the only reference to the handler's state.
-    let handler = unsafe { &mut *nmi.handler.get() };
-    let run = Run { nmi, interrupted, frame_pointer, thread_stack: &cpu.thread_stack };
-    dispatch::dispatch(handler, &run);
+    // SAFETY: NMI-once (checked above), so this is the only reference to the dispatcher.
+    let dispatcher = unsafe { &mut *nmi.dispatcher.get() };
+    // Acquire: pairs with `start`, so that the sampler is complete.
+    let sampler = nmi.sampler.load(Ordering::Acquire);
+    // SAFETY: (1) not null means that `start` has put a live sampler there and `stop` has not taken it;
+    // (2) the thread of this CPU does not run now, and NMI-once, so this is the only reference to it.
+    let sampler = unsafe { sampler.as_mut() };
+    let interrupted = Interrupted { nmi, frame, frame_pointer, thread_stack: &cpu.thread_stack };
+    dispatch::dispatch(dispatcher, &mut Run { interrupted, sampler });
     nmi.running.store(false, Ordering::Relaxed);
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nmiprof_wire::{FaultReturn, Line, NmiEntry, Options, RingMode, Sampling, Stress};
+use nmiprof_wire::{
+    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, RingMode, Sampling, Stress, UnknownPolicy,
+    Unmask,
+};
 
 use super::display::Noise;
 use super::values::{choice, on_off, seconds, word};
@@ -174,6 +177,23 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "HOW", default_value = "iret", value_parser = choice(FaultReturn::ALL, FaultReturn::name))]
     pub fault_return: FaultReturn,
 
+    /// How a nested NMI returns into its outer one (rostedt, latched)
+    #[arg(long, value_name = "HOW", default_value = "iret", value_parser = choice(NestedReturn::ALL, NestedReturn::name))]
+    pub nested_return: NestedReturn,
+
+    /// When NMIs are unmasked inside an NMI; `early` is for tests
+    #[arg(long, value_name = "WHEN", default_value = "fault", value_parser = choice(Unmask::ALL, Unmask::name))]
+    pub unmask: Unmask,
+
+    /// How the dispatcher asks its handlers
+    #[arg(long, value_name = "HOW", default_value = "walk-all", value_parser = choice(Dispatch::ALL, Dispatch::name))]
+    pub dispatch: Dispatch,
+
+    /// What an unknown NMI means
+    #[arg(long, value_name = "POLICY", default_value = "count",
+          value_parser = choice(UnknownPolicy::ALL, UnknownPolicy::name))]
+    pub unknown: UnknownPolicy,
+
     /// What to provoke on purpose
     #[arg(long, value_name = "WHAT", default_value = "none", value_parser = choice(Stress::ALL, Stress::name))]
     pub stress: Stress,
@@ -195,6 +215,10 @@ impl SamplingArgs {
             ring_bytes: self.ring_size.map_or(defaults.ring_bytes, Size::bytes),
             nmi_entry: self.nmi_entry,
             fault_return: self.fault_return,
+            nested_return: self.nested_return,
+            unmask: self.unmask,
+            dispatch: self.dispatch,
+            unknown: self.unknown,
             stress: self.stress,
             line: Line::File,
             unsafe_nmi: self.unsafe_nmi,
