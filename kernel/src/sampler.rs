@@ -8,7 +8,9 @@ use nmiprof_ring::Producer;
 
 use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
+use crate::arch::frame::IretFrame;
 use crate::callchain::{self, DEPTH_MAX, End};
+use crate::memory::stack::StackRange;
 use crate::memory::vmalloc::LazyArea;
 use crate::nmi::Interrupted;
 
@@ -79,24 +81,25 @@ impl Sampler {
         if crate::selftest::mutant_skips_this_write() {
             return;
         }
-        let depth_max = if self.chains { DEPTH_MAX } else { 0 };
-        let Ok(mut record) = self.ring.reserve(FIXED_WORDS + depth_max) else {
-            return;
-        };
+        if self.chains {
+            let Interrupted { frame, frame_pointer, thread_stack, .. } = interrupted;
+            return self.store_with_chain(frame, *frame_pointer, thread_stack);
+        }
+        let Ok(mut record) = self.ring.reserve(FIXED_WORDS) else { return };
         record.push(cpu::timestamp());
         record.push(interrupted.frame.rip);
-        let mut tag = Tag::default();
-        if self.chains {
-            let end = callchain::walk(
-                interrupted.thread_stack,
-                interrupted.frame.rsp,
-                interrupted.frame_pointer,
-                |address| {
-                    record.push(address);
-                },
-            );
-            tag.truncated = end == End::Truncated;
-        }
-        record.commit(tag.to_bits());
+        record.commit(Tag::default().to_bits());
+    }
+
+    /// Stores a sample with its call chain: apart, so that a flat one does not pay for its registers.
+    #[inline(never)]
+    fn store_with_chain(&mut self, frame: &IretFrame, frame_pointer: u64, thread_stack: &StackRange) {
+        let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
+        record.push(cpu::timestamp());
+        record.push(frame.rip);
+        let end = callchain::walk(thread_stack, frame.rsp, frame_pointer, |address| {
+            record.push(address);
+        });
+        record.commit(Tag { truncated: end == End::Truncated }.to_bits());
     }
 }

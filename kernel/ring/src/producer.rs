@@ -5,7 +5,7 @@
 //! function.
 
 use crate::drops::DropCause;
-use crate::memory::{Memory, PAGE_WORDS};
+use crate::memory::{Memory, PAGE_WORDS, WordIndex};
 use crate::record::{Header, MAX_PAYLOAD_WORDS};
 use crate::ring::Ring;
 use crate::sync::Ordering;
@@ -63,7 +63,15 @@ impl<'a, M: Memory> Producer<'a, M> {
         if self.limit.wrapping_sub(head) < record_words_max {
             self.extend_limit(head, record_words_max)?;
         }
-        Ok(Grant { ring: self.ring, committed: &mut self.head, head, payload_words: 0, payload_words_max })
+        let mask = self.ring.mask();
+        Ok(Grant {
+            ring: self.ring,
+            mask,
+            committed: &mut self.head,
+            head,
+            payload_words: 0,
+            payload_words_max,
+        })
     }
 
     /// Moves `limit` to at least `words` past `head`, or counts why not.
@@ -113,6 +121,8 @@ impl<'a, M: Memory> Producer<'a, M> {
 #[must_use = "a grant that is not committed stores nothing"]
 pub struct Grant<'g, M> {
     ring: &'g Ring<M>,
+    /// The ring's, kept where the stores of the record can't make the compiler load it again.
+    mask: u64,
     /// The producer's `head`.
     committed: &'g mut u64,
     /// Position of the header.
@@ -147,6 +157,7 @@ impl<M: Memory> Grant<'_, M> {
     #[inline]
     fn store(&self, offset: u64, word: u64) {
         // Relaxed: nobody reads past `head`; `publish_head` orders all words of the record at once.
-        self.ring.word(self.head.wrapping_add(offset)).store(word, Ordering::Relaxed);
+        let index = WordIndex::of_touched(self.head.wrapping_add(offset), self.mask);
+        self.ring.memory().word(index).store(word, Ordering::Relaxed);
     }
 }

@@ -120,6 +120,12 @@ impl<M> Ring<M> {
         (head, self.consumer_lines.tail.load(Ordering::Relaxed))
     }
 
+    /// Returns what reduces a position to an index.
+    #[inline]
+    pub(crate) fn mask(&self) -> u64 {
+        self.mask
+    }
+
     /// Hands every word below `head` to the consumer.
     #[inline]
     pub(crate) fn publish_head(&self, head: u64) {

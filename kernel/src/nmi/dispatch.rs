@@ -20,6 +20,8 @@ use nmiprof_wire::{Dispatch, UnknownPolicy};
 
 use super::Run;
 use super::control_port::{self, Reason};
+use super::counters::Counters;
+use crate::arch::frame::IretFrame;
 use crate::report;
 
 /// A handler: says how many events of its source it handled.
@@ -68,7 +70,7 @@ pub fn dispatch(dispatcher: &mut Dispatcher, run: &mut Run<'_>) {
         counters.handled.increment();
         dispatcher.swallow |= handled > 1;
     } else {
-        explain_empty(dispatcher, run);
+        explain_empty(dispatcher, counters, run.interrupted.frame);
     }
     if let Some(sampler) = &mut run.sampler {
         sampler.pmu.rearm();
@@ -83,8 +85,7 @@ fn ask_local(run: &mut Run<'_>, stops: bool) -> u32 {
 
 /// Accounts for a run in which no local handler found anything.
 #[cold]
-fn explain_empty(dispatcher: &Dispatcher, run: &Run<'_>) {
-    let counters = &run.interrupted.nmi.counters;
+fn explain_empty(dispatcher: &Dispatcher, counters: &Counters, frame: &IretFrame) {
     match control_port::take_reason() {
         Reason::Busy => counters.reason_busy.increment(),
         Reason::External => counters.external.increment(),
@@ -92,7 +93,7 @@ fn explain_empty(dispatcher: &Dispatcher, run: &Run<'_>) {
         Reason::None => {
             counters.unknown.increment();
             if dispatcher.unknown == UnknownPolicy::Stop {
-                report::unknown_nmi(run.interrupted.frame);
+                report::unknown_nmi(frame);
             }
         }
     }
