@@ -33,6 +33,7 @@ extern "C" fn profile() -> ! {
     session.start();
     session.work(&mut workloads);
     session.stop();
+    selftest::finish();
     session.finish(&workloads);
     arch::exit::exit(ExitCode::Success)
 }

@@ -71,6 +71,10 @@ extern "C" fn handle_exception(frame: &mut TrapFrame) -> bool {
 }
 
 fn resolve(frame: &mut TrapFrame) {
+    #[cfg(feature = "selftest")]
+    if crate::selftest::exceptions::take(frame.vector) {
+        return;
+    }
     let error = match frame.vector {
         PAGE_FAULT => {
             // Nothing before this may fault. An NMI may come first, but gives CR2 back (case 19).

@@ -92,6 +92,16 @@ pub unsafe fn touch_word(address: u64) -> Result<(), AccessError> {
     AccessError::check(code)
 }
 
+/// Touches an address that is not canonical, which raises #GP.
+///
+/// # Errors
+/// [`AccessError::Fault`], always.
+#[cfg(feature = "selftest")]
+pub fn touch_non_canonical() -> Result<(), AccessError> {
+    // SAFETY: there is no word at this address, so nobody else uses it.
+    unsafe { touch_word(1 << 63) }
+}
+
 /// Writes a model-specific register that may not exist.
 ///
 /// # Safety

@@ -17,4 +17,6 @@ pub mod layout;
 pub mod paging;
 pub mod percpu;
 pub mod pic;
+#[cfg(feature = "selftest")]
+pub mod raise;
 pub mod serial;

@@ -114,7 +114,7 @@ impl PerCpu {
     }
 
     /// Sends an NMI to this CPU that the handler will recognize.
-    fn send_self_nmi(&self, apic: LocalApic) {
+    pub fn send_self_nmi(&self, apic: LocalApic) {
         self.self_nmis.fetch_add(1, Ordering::Relaxed);
         apic.send_self_nmi();
     }
@@ -181,6 +181,8 @@ pub(crate) extern "C" fn run(frame: &IretFrame, frame_pointer: u64) {
     // SAFETY: (1) not null means that `start` has put a live sampler there and `stop` has not taken it;
     // (2) the thread of this CPU does not run now, and NMI-once, so this is the only reference to it.
     let sampler = unsafe { sampler.as_mut() };
+    #[cfg(feature = "selftest")]
+    crate::selftest::exceptions::raise_all(nmi, cpu.apic);
     let interrupted = Interrupted { nmi, frame, frame_pointer, thread_stack: &cpu.thread_stack };
     dispatch::dispatch(dispatcher, &mut Run { interrupted, sampler });
     nmi.running.store(false, Ordering::Relaxed);

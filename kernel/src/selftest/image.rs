@@ -10,6 +10,7 @@ use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::structures::DescriptorTablePointer;
 
+use super::exceptions;
 use crate::arch::layout;
 use crate::report;
 
@@ -20,7 +21,7 @@ const SKIP_EVERY: u32 = 100;
 /// by the NMI.
 static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 
-const KNOWN: &str = "panic, hang, triple-fault, exception, stack-overflow, skip-ring-write";
+const KNOWN: &str = "panic, hang, triple-fault, exception, exceptions, stack-overflow, skip-ring-write";
 
 /// Does what the command line asks for.
 ///
@@ -33,12 +34,18 @@ pub fn trigger(name: &str) {
         "hang" => hang(),
         "triple-fault" => triple_fault(),
         "exception" => read_unmapped(),
+        "exceptions" => exceptions::start(),
         "stack-overflow" => {
             core::hint::black_box(recurse(0));
         }
         "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
+}
+
+/// Says what the self-test found, when sampling is over.
+pub fn finish() {
+    exceptions::finish();
 }
 
 /// Tells the mutated sampler to forget the sample at hand.
