@@ -51,6 +51,9 @@ pub fn workloads(options: &Options<'_>) -> Vec<Task> {
 pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
     refuse_unsound(options);
     let nmi_stack = NmiStack::new(interrupt_stack());
+    if options.nmi_entry == NmiEntry::Latched {
+        nmi_stack.add_second(interrupt_stack());
+    }
     let segments = Segments::new(&[
         (Ist::Nmi, nmi_stack.top()),
         (Ist::DoubleFault, interrupt_stack().top_address()),

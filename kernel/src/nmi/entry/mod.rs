@@ -14,6 +14,7 @@
 
 #![expect(unsafe_code, reason = "names symbols of the assembly and reads counters on the NMI stack")]
 
+mod latched;
 mod naive;
 mod rostedt;
 
@@ -43,7 +44,7 @@ struct Context {
 
 const _: () = assert!(size_of::<Context>() == 11 * WORD, "two control registers below the pushed ones");
 
-/// Counters that the entries keep, at the top of the NMI stack.
+/// What the entries keep at the top of the NMI stack: counters, and the way to a second stack.
 ///
 /// Written by the NMI entries of the stack's own CPU, read by anyone; each wraps after 2^64 NMIs.
 #[repr(C, align(16))]
@@ -55,7 +56,8 @@ pub struct EntryCounters {
     pub nested: u64,
     /// Runs that nested arrivals caused.
     pub rerun: u64,
-    reserved: u64,
+    /// Where the second stack's top block is, for the strategy that has one; written once, before NMIs.
+    second: u64,
 }
 
 /// The NMI stack of one CPU.
@@ -108,7 +110,8 @@ pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
     let stub = match options.nmi_entry {
         NmiEntry::Naive => naive::stub(variant),
         NmiEntry::Rostedt => rostedt::stub(variant),
-        NmiEntry::Latched | NmiEntry::Softmask | NmiEntry::Tristate => None,
+        NmiEntry::Latched => latched::stub(variant),
+        NmiEntry::Softmask | NmiEntry::Tristate => None,
     };
     let stub = stub.ok_or(NoSuchVariant)?;
     // SAFETY: (1) the stub is an NMI entry for this stack; (2) (caller) no NMI can arrive yet.

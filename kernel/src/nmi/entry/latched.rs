@@ -1,0 +1,144 @@
+//! `latched`: a stub on the NMI stack, the handler on a second one, and a latch between them.
+//!
+//! **Idea.** The stub keeps nothing on the stack on which every NMI starts, so a nested NMI has nothing to
+//! destroy. It leaves a latch, which the exit looks at; one that arrives after that look, until the final
+//! `iretq`, is recognized by its RIP and starts the exit's work again from the saved registers, with one
+//! more run before. The assembly file has the pictures, the steps and the windows.
+//!
+//! **Differences from the proposal.** The state is assigned instead of counted; frame and registers are
+//! saved once and stay as they are until the final `iretq`; CR2 and DR7 are among them; an RIP in the
+//! window counts only if it is the kernel's. A restart from the window goes on with NMIs masked, as the
+//! first run begins.
+//!
+//! **Cost** over [`naive`](super::naive): the classification, one copy of the frame, the switch of stacks,
+//! and the check of the latch.
+
+#![expect(unsafe_code, reason = "names symbols of the assembly, and writes the top of the second stack")]
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+use core::ptr;
+
+use nmiprof_wire::{NestedReturn, Unmask};
+use x86_64::VirtAddr;
+
+use super::{Context, EntryCounters, NmiStack, Variant, address_of};
+use crate::arch::frame::{IretFrame, WORD};
+use crate::arch::gdt::{KERNEL_CODE, KERNEL_DATA};
+use crate::memory::stack::StackRange;
+use crate::nmi::run;
+
+/// The privilege level in a selector; not 0 in that of user code.
+const SELECTOR_RPL: u8 = 0b11;
+
+/// The top of the NMI stack while the stub decides, lowest address first.
+#[repr(C)]
+struct Arrival {
+    scratch: u64,
+    hardware: IretFrame,
+    counters: EntryCounters,
+}
+
+/// The top of the second stack while an NMI is in progress, lowest address first.
+#[repr(C)]
+struct Body {
+    context: Context,
+    frame: IretFrame,
+    block: Block,
+}
+
+/// What stays at the top of the second stack.
+#[repr(C, align(16))]
+struct Block {
+    /// 1 while an NMI is in progress, else 0.
+    state: u64,
+    /// 1 if another NMI arrived since the latest run was about to start, else 0.
+    latch: u64,
+    /// Where the NMI stack's [`EntryCounters`] are.
+    counters: u64,
+    reserved: u64,
+}
+
+const SCRATCH: usize = offset_of!(Arrival, scratch);
+const HARDWARE: usize = offset_of!(Arrival, hardware);
+const COUNTERS: usize = offset_of!(Arrival, counters);
+const CONTEXT: usize = offset_of!(Body, context);
+const FRAME: usize = offset_of!(Body, frame);
+const BLOCK: usize = offset_of!(Body, block);
+const STATE: usize = BLOCK + offset_of!(Block, state);
+const LATCH: usize = BLOCK + offset_of!(Block, latch);
+/// The RAX that a nested NMI pushes below its scratch word, seen from there.
+const RAX_TO_SCRATCH: usize = WORD;
+
+const _: () = assert!(HARDWARE - SCRATCH == WORD, "the stub pushes the scratch word below the CPU's frame");
+const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack before it pushes");
+const _: () = assert!(size_of::<Arrival>() == COUNTERS + size_of::<EntryCounters>(), "counters end the stack");
+const _: () = assert!(BLOCK - FRAME == size_of::<IretFrame>(), "the frame is pushed below the block");
+const _: () = assert!(FRAME - CONTEXT == size_of::<Context>(), "the context is pushed below the frame");
+const _: () = assert!((BLOCK - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
+
+global_asm!(
+    include_str!("context.S"),
+    include_str!("latched.S"),
+    WORD = const WORD,
+    HARDWARE_TO_RSP = const offset_of!(IretFrame, rsp),
+    HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,
+    SCRATCH_TO_NESTED = const COUNTERS + offset_of!(EntryCounters, nested) - SCRATCH,
+    SCRATCH_TO_SECOND = const COUNTERS + offset_of!(EntryCounters, second) - SCRATCH,
+    SCRATCH_TO_RIP = const HARDWARE + offset_of!(IretFrame, rip) - SCRATCH,
+    SCRATCH_TO_CS = const HARDWARE + offset_of!(IretFrame, cs) - SCRATCH,
+    SCRATCH_TO_RFLAGS = const HARDWARE + offset_of!(IretFrame, rflags) - SCRATCH,
+    SCRATCH_TO_RSP = const HARDWARE + offset_of!(IretFrame, rsp) - SCRATCH,
+    SCRATCH_TO_SS = const HARDWARE + offset_of!(IretFrame, ss) - SCRATCH,
+    RAX_TO_RIP = const RAX_TO_SCRATCH + HARDWARE + offset_of!(IretFrame, rip) - SCRATCH,
+    RAX_TO_RFLAGS = const RAX_TO_SCRATCH + HARDWARE + offset_of!(IretFrame, rflags) - SCRATCH,
+    RAX_TO_RSP = const RAX_TO_SCRATCH + HARDWARE + offset_of!(IretFrame, rsp) - SCRATCH,
+    BLOCK_TO_STATE = const STATE - BLOCK,
+    BLOCK_TO_LATCH = const LATCH - BLOCK,
+    FRAME_TO_STATE = const STATE - FRAME,
+    CONTEXT_TO_DR7 = const offset_of!(Context, dr7),
+    CONTEXT_TO_FRAME = const FRAME - CONTEXT,
+    CONTEXT_TO_BLOCK = const BLOCK - CONTEXT,
+    CONTEXT_TO_LATCH = const LATCH - CONTEXT,
+    CONTEXT_TO_COUNTERS = const BLOCK + offset_of!(Block, counters) - CONTEXT,
+    COUNTERS_TO_RERUN = const offset_of!(EntryCounters, rerun),
+    SELECTOR_RPL = const SELECTOR_RPL,
+    DR7_ENABLED = const super::DR7_ENABLED,
+    KERNEL_CODE = const KERNEL_CODE,
+    KERNEL_DATA = const KERNEL_DATA,
+    run = sym run,
+);
+
+unsafe extern "C" {
+    safe static nmi_latched: u8;
+    safe static nmi_latched_early: u8;
+    safe static nmi_latched_nret: u8;
+    safe static nmi_latched_early_nret: u8;
+}
+
+/// Returns the entry for a variant.
+pub(super) fn stub(variant: Variant) -> Option<VirtAddr> {
+    Some(match (variant.unmask, variant.nested_return) {
+        (Unmask::Fault, NestedReturn::Iret) => address_of(&nmi_latched),
+        (Unmask::Early, NestedReturn::Iret) => address_of(&nmi_latched_early),
+        (Unmask::Fault, NestedReturn::Ret) => address_of(&nmi_latched_nret),
+        (Unmask::Early, NestedReturn::Ret) => address_of(&nmi_latched_early_nret),
+    })
+}
+
+impl NmiStack {
+    /// Takes a stack, which must be all zeros, for the handler to run on.
+    ///
+    /// # Context
+    /// Thread, before this CPU can take an NMI. `latched` needs it; the other strategies ignore it.
+    pub fn add_second(&self, second: StackRange) {
+        let block_address = second.top - size_of::<Block>() as u64;
+        let block = Block { state: 0, latch: 0, counters: self.counters(), reserved: 0 };
+        // SAFETY: (1) the block lies at the top of a mapped stack; (2) (caller) nobody uses that stack yet.
+        unsafe { ptr::write(block_address as *mut Block, block) };
+        let link = self.counters() + offset_of!(EntryCounters, second) as u64;
+        // SAFETY: (1) the word lies in the mapped NMI stack, above where the CPU pushes; (2) (caller) no
+        // NMI can arrive yet.
+        unsafe { ptr::write(link as *mut u64, block_address) };
+    }
+}
