@@ -16,6 +16,7 @@
 
 mod naive;
 mod rostedt;
+mod softmask;
 
 use core::ptr;
 
@@ -108,9 +109,14 @@ pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
     let stub = match options.nmi_entry {
         NmiEntry::Naive => naive::stub(variant),
         NmiEntry::Rostedt => rostedt::stub(variant),
-        NmiEntry::Latched | NmiEntry::Softmask | NmiEntry::Tristate => None,
+        NmiEntry::Softmask => softmask::stub(variant),
+        NmiEntry::Latched | NmiEntry::Tristate => None,
     };
     let stub = stub.ok_or(NoSuchVariant)?;
+    if options.nmi_entry == NmiEntry::Softmask {
+        // SAFETY: the stub lets through what is not its own, and is used with this strategy only.
+        unsafe { idt::install_general_protection(softmask::return_fault_stub(variant.unmask)) };
+    }
     // SAFETY: (1) the stub is an NMI entry for this stack; (2) (caller) no NMI can arrive yet.
     unsafe { idt::install_nmi(stub) };
     Ok(())
