@@ -51,7 +51,8 @@ exception_stub_\vector:
 .irp vector, 8, 10, 11, 12, 13, 14, 17, 21, 29, 30
     exception_stub_with_error \vector
 .endr
-// Vector 2 has an entry of its own, chosen at run time.
+// Vector 2 has an entry of its own, chosen at run time; one of them has a stub before vector 13's, too.
+.global exception_stub_13
 .set exception_stub_2, 0
 
 .balign 16

@@ -1,7 +1,7 @@
 //! The interrupt descriptor table.
 //!
 //! Vectors 0 to 31 are the CPU's. Vector 2 is set by [`install_nmi`], because its entry is chosen at run
-//! time. No other vector is used: every interrupt source but the NMI is masked.
+//! time, and one choice puts a stub before vector 13's, by [`install_general_protection`]. No other vector is used: every interrupt source but the NMI is masked.
 
 #![expect(unsafe_code, reason = "installs entry points")]
 
@@ -17,8 +17,8 @@ static IDT: Once<Mutex<InterruptDescriptorTable>> = Once::new();
 /// Fills the table, but for vector 2, and loads it into this CPU.
 pub fn load() {
     let table = IDT.call_once(|| Mutex::new(exceptions()));
-    // SAFETY: (1) the table is static; (2) the CPU reads it without the lock, and after this only
-    // `install_nmi` writes to it, one entry, while no NMI can arrive.
+    // SAFETY: (1) the table is static; (2) the CPU reads it without the lock, and all that writes to it is
+    // `install_nmi` and `install_general_protection`, one entry each, while no NMI can arrive.
     unsafe { (*table.lock()).load_unsafe() };
 }
 
@@ -33,6 +33,17 @@ pub unsafe fn install_nmi(entry: VirtAddr) {
     let options = unsafe { table.non_maskable_interrupt.set_handler_addr(entry) };
     // SAFETY: (caller) the entry expects this stack.
     unsafe { options.set_stack_index(Ist::Nmi as u16) };
+}
+
+/// Puts a stub before the shared one at vector 13: the poisoned return of an NMI raises #GP.
+///
+/// # Safety
+/// `stub` takes an error code, on the interrupted stack, and jumps to `exception_stub_13` in the state in
+/// which it was entered, but for what it knows to be its own.
+pub unsafe fn install_general_protection(stub: VirtAddr) {
+    let table = IDT.call_once(|| Mutex::new(exceptions()));
+    // SAFETY: (caller).
+    unsafe { table.lock().general_protection_fault.set_handler_addr(stub) };
 }
 
 /// Sets table fields to their exception stubs, on interrupt stacks where one is named.

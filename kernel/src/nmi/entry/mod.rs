@@ -17,6 +17,7 @@
 mod latched;
 mod naive;
 mod rostedt;
+mod softmask;
 
 use core::ptr;
 
@@ -111,9 +112,14 @@ pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
         NmiEntry::Naive => naive::stub(variant),
         NmiEntry::Rostedt => rostedt::stub(variant),
         NmiEntry::Latched => latched::stub(variant),
-        NmiEntry::Softmask | NmiEntry::Tristate => None,
+        NmiEntry::Softmask => softmask::stub(variant),
+        NmiEntry::Tristate => None,
     };
     let stub = stub.ok_or(NoSuchVariant)?;
+    if options.nmi_entry == NmiEntry::Softmask {
+        // SAFETY: the stub lets through what is not its own, and is used with this strategy only.
+        unsafe { idt::install_general_protection(softmask::return_fault_stub(variant.unmask)) };
+    }
     // SAFETY: (1) the stub is an NMI entry for this stack; (2) (caller) no NMI can arrive yet.
     unsafe { idt::install_nmi(stub) };
     Ok(())

@@ -1,0 +1,156 @@
+// NMI entry `softmask`: a nested NMI poisons the return of its outer one, whose fault runs the handler again.
+//
+// Hazard: an exception inside the handler ends with `iretq`, which unmasks NMIs. The next NMI starts at
+// the top of this same stack and overwrites the frame that the CPU pushed for the first one. So the
+// frame is copied away first (that was Molnar's objection to the idea, and Torvalds' answer to it:
+// linux-kernel, July 2010, on vmalloc faults in NMI).
+//
+// A second hazard comes with the idea: the `iretq` of a poisoned frame faults, and processors differ in
+// what that does. Intel's unmask NMIs even so (SDM volume 3, "Handling Multiple NMIs"), QEMU's keep them
+// masked. Nothing below depends on either.
+//
+// Stack picture (type `Picture`), from the top, which is where the CPU starts:
+//   +-----------+
+//   | hardware  |  pushed by the CPU; a nested NMI overwrites it
+//   | scratch   |  RDX of a nested NMI; else it only keeps the stack aligned
+//   | executing |  1 until the exit: an NMI is in progress
+//   | saved     |  the outermost frame; written once, then only read: the handler looks at this one
+//   | returning |  the frame that the exit uses; its CS is the null selector `POISONED_CS` from the moment
+//   |           |  a nested NMI came until the run for it is about to start
+//   | context   |  caller-saved registers, CR2, DR7. At the exit these words are free; the fault of a
+//   +-----------+  poisoned `iretq` pushes its frame there (type `ReturnFault`)
+//
+// Steps, on every arrival
+//   1. `executing` set: nested.
+//   2. `returning` poisoned: nested. The exit has cleared `executing`, its `iretq` is about to fault, or
+//      has, and a run is about to start. So poison is not only the message to the CPU, but state too, and
+//      it lasts from the clear of `executing` until the fault has set it again, whatever code that takes.
+//   3. RIP at the exit's `iretq`, in the kernel: nested, in the gap between the clear and the `iretq`. (A
+//      user who jumps to this address gets there with a user CS, and an NMI may come before the fetch
+//      faults.)
+//   4. Else it is the first: copy the frame twice, and run.
+// Nested, in all three cases: poison `returning`, which changes nothing where it is poisoned, and leave
+// by `popfq; ret`, so that NMIs stay masked if they were masked in the outer one until this one came.
+//
+// Steps, on every #GP
+//   1. RIP not at the exit's `iretq`, or `returning` not poisoned: somebody else's. To the shared path.
+//   2. Set `executing`, only then take the poison away, and run. All registers, CR2 and DR7 are the
+//      interrupted ones at that `iretq`, so the run saves the same context as the first one.
+//
+// Parameters of the macro
+//   name   prefix of the labels; the entry is `name`, vector 13 goes to `name`_return_fault
+//   early  1: an `iretq` to the next instruction unmasks NMIs right after the frame is copied, and another
+//          one at the first instruction of #GP, as a processor does that unmasks them when `iretq` faults
+//
+// Windows, and who closes them
+//   entry .. `push 1`                           NMIs are masked by the CPU: nothing can have unmasked them
+//   `push 1` .. clear of `executing`            step 1
+//   clear .. `iretq`, not poisoned              step 3; the clear is the last instruction before, so the
+//                                               window is the one address of the `iretq`
+//   clear .. `iretq` .. #GP .. set, poisoned    step 2
+//   set of `executing` .. poison away           step 1; the new poison is lost, and so it must be: the run
+//                                               that it asks for is the one that is about to start
+// A #MC or #DB in the third window, with an NMI inside, would be taken for a first one and overwrite
+// `returning`. Here both are fatal and never return to the window.
+
+.macro nmi_softmask_unmask target
+    push {KERNEL_DATA}
+    push rsp
+    add qword ptr [rsp], {WORD}
+    pushfq
+    push {KERNEL_CODE}
+    push offset \target
+    // Unmasks NMIs; goes to the target with the RSP and the registers from before.
+    iretq
+.endm
+
+.macro nmi_softmask_entry name, early
+.text
+.balign 64
+.global \name
+// # State: RSP = hardware; all registers interrupted; DF unknown; GS unknown (not used); NMIs masked.
+\name:
+    inc qword ptr [rsp + {HARDWARE_TO_ENTRIES}]
+    // 1.
+    cmp qword ptr [rsp + {HARDWARE_TO_EXECUTING}], 0
+    jne \name\()_nested
+    // 2.
+    cmp qword ptr [rsp + {HARDWARE_TO_RETURNING_CS}], {POISONED_CS}
+    je \name\()_nested
+    // 3.
+    cmp qword ptr [rsp + {HARDWARE_TO_RIP}], offset \name\()_iretq
+    je \name\()_check_gap
+
+// # State: RSP = hardware; all registers interrupted; NMIs masked.
+\name\()_first:
+    push rdx
+    push 1
+.rept 5
+    push qword ptr [rsp + {PUSH_HARDWARE_TO_SAVED}]
+.endr
+.rept 5
+    push qword ptr [rsp + {PUSH_SAVED_TO_RETURNING}]
+.endr
+.if \early
+    nmi_softmask_unmask \name\()_run
+.endif
+
+// # State: RSP = returning; all registers interrupted; DF unknown; NMIs masked or not.
+\name\()_run:
+    save_context {CONTEXT_TO_SAVED}
+    call {run}
+    restore_context
+    mov qword ptr [rsp + {RETURNING_TO_EXECUTING}], 0
+// # State: RSP = returning; all registers interrupted.
+.global \name\()_iretq
+\name\()_iretq:
+    // Unmasks NMIs and goes to the interrupted code; or, poisoned, raises #GP here and may unmask NMIs.
+    iretq
+
+.balign 16
+.global \name\()_return_fault
+// # State: RSP = error code, above it IretFrame; all registers interrupted; DF unknown. If this is the
+// poisoned `iretq`: RSP = ReturnFault.error; NMIs masked or not, as the processor has it.
+\name\()_return_fault:
+.if \early
+    nmi_softmask_unmask \name\()_check_fault
+\name\()_check_fault:
+.endif
+    cmp qword ptr [rsp + {ERROR_TO_RIP}], offset \name\()_iretq
+    jne exception_stub_13
+    // A frame that is bad by itself ends up in the shared path too, and not in a loop.
+    cmp qword ptr [rsp + {ERROR_TO_RETURNING_CS}], {POISONED_CS}
+    jne exception_stub_13
+    lea rsp, [rsp + {ERROR_TO_RETURNING}]
+    inc qword ptr [rsp + {RETURNING_TO_RERUN}]
+    // The order matters: an NMI between these must find the one or the other.
+    mov qword ptr [rsp + {RETURNING_TO_EXECUTING}], 1
+    push qword ptr [rsp + {RETURNING_TO_SAVED_CS}]
+    // The address is taken after RSP has moved. From here a nested NMI asks for one more run.
+    pop qword ptr [rsp + {RETURNING_TO_CS}]
+    jmp \name\()_run
+
+// # State: RSP = hardware; all registers interrupted; NMIs masked; RIP of the frame is the `iretq`.
+\name\()_check_gap:
+    cmp word ptr [rsp + {HARDWARE_TO_CS}], {KERNEL_CODE}
+    jne \name\()_first
+
+// # State: RSP = hardware; all registers interrupted; NMIs masked.
+\name\()_nested:
+    inc qword ptr [rsp + {HARDWARE_TO_NESTED}]
+    mov qword ptr [rsp + {HARDWARE_TO_RETURNING_CS}], {POISONED_CS}
+    push rdx
+    mov rdx, rsp
+    // RIP and RFLAGS go onto the outer NMI's stack: code without a red zone leaves these words free. Its
+    // RSP is at `returning` or lower, or on another stack, so they overlap nothing that is read here.
+    mov rsp, [rdx + {SCRATCH_TO_RSP}]
+    push qword ptr [rdx + {SCRATCH_TO_RIP}]
+    push qword ptr [rdx + {SCRATCH_TO_RFLAGS}]
+    mov rdx, [rdx]
+    popfq
+    // NMIs stay masked; goes back into the outer NMI.
+    ret
+.endm
+
+nmi_softmask_entry nmi_softmask, 0
+nmi_softmask_entry nmi_softmask_early, 1
