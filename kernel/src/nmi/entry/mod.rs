@@ -16,6 +16,7 @@
 
 mod naive;
 mod rostedt;
+mod tristate;
 
 use core::ptr;
 
@@ -108,7 +109,8 @@ pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
     let stub = match options.nmi_entry {
         NmiEntry::Naive => naive::stub(variant),
         NmiEntry::Rostedt => rostedt::stub(variant),
-        NmiEntry::Latched | NmiEntry::Softmask | NmiEntry::Tristate => None,
+        NmiEntry::Tristate => tristate::stub(variant),
+        NmiEntry::Latched | NmiEntry::Softmask => None,
     };
     let stub = stub.ok_or(NoSuchVariant)?;
     // SAFETY: (1) the stub is an NMI entry for this stack; (2) (caller) no NMI can arrive yet.
