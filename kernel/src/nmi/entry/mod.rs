@@ -18,6 +18,7 @@ mod latched;
 mod naive;
 mod rostedt;
 mod softmask;
+mod tristate;
 
 use core::ptr;
 
@@ -113,7 +114,7 @@ pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
         NmiEntry::Rostedt => rostedt::stub(variant),
         NmiEntry::Latched => latched::stub(variant),
         NmiEntry::Softmask => softmask::stub(variant),
-        NmiEntry::Tristate => None,
+        NmiEntry::Tristate => tristate::stub(variant),
     };
     let stub = stub.ok_or(NoSuchVariant)?;
     if options.nmi_entry == NmiEntry::Softmask {

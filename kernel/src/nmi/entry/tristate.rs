@@ -1,0 +1,100 @@
+//! `tristate`: the three states of i386 Linux, brought to x86-64.
+//!
+//! **Idea.** A word on the NMI stack says *not running*, *executing* or *latched*. A nested NMI sets it to
+//! latched and leaves; the exit decrements it and runs again if that does not free it. The registers are
+//! restored before the decrement, so that what remains between it and the `iretq` is a window of two
+//! instructions with nothing to lose: an NMI there runs again from the frame that was saved at first.
+//! The assembly file has the picture, the steps and the windows.
+//!
+//! **Differences from i386.** There an NMI has no stack of its own to start at: one in the window simply
+//! nests. Here it would overwrite the frame, so the frame is copied once, below what the CPU overwrites,
+//! and the window is recognized by RIP. There CR2 is saved around the loop; here it is part of the
+//! context, which comes back before each decrement.
+//!
+//! **Cost** over [`naive`](super::naive): the classification, the state, and one copy of the frame. The
+//! entry works on memory and RFLAGS alone; a nested NMI is six instructions.
+
+#![expect(unsafe_code, reason = "names symbols of the assembly")]
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use nmiprof_wire::{NestedReturn, Unmask};
+use x86_64::VirtAddr;
+
+use super::{Context, EntryCounters, Variant, address_of};
+use crate::arch::frame::{IretFrame, WORD};
+use crate::arch::gdt::{KERNEL_CODE, KERNEL_DATA};
+use crate::nmi::run;
+
+/// State: no NMI is in progress; what a new stack holds.
+const NOT_RUNNING: u64 = 0;
+/// State: an NMI is in progress.
+const EXECUTING: u64 = 1;
+/// State: an NMI is in progress, and others arrived meanwhile.
+const LATCHED: u64 = 2;
+
+const _: () = assert!(EXECUTING - 1 == NOT_RUNNING, "the decrement frees the state");
+const _: () = assert!(LATCHED - 1 != NOT_RUNNING, "the decrement keeps a latched state set");
+const _: () = assert!(NOT_RUNNING == 0, "the decrement's zero flag tells; a new stack is all zeros");
+
+/// The top of the NMI stack while this entry is in use, lowest address first.
+#[repr(C)]
+struct Picture {
+    context: Context,
+    saved: IretFrame,
+    state: u64,
+    hardware: IretFrame,
+    counters: EntryCounters,
+}
+
+const CONTEXT: usize = offset_of!(Picture, context);
+const SAVED: usize = offset_of!(Picture, saved);
+const STATE: usize = offset_of!(Picture, state);
+const HARDWARE: usize = offset_of!(Picture, hardware);
+const COUNTERS: usize = offset_of!(Picture, counters);
+
+const _: () = assert!(HARDWARE - STATE == WORD, "the state is set by a push below the CPU's frame");
+const _: () = assert!(COUNTERS - HARDWARE == size_of::<IretFrame>(), "the CPU starts at the counters");
+const _: () = assert!(STATE - SAVED == size_of::<IretFrame>(), "the copy is made by pushes");
+const _: () = assert!(SAVED - CONTEXT == size_of::<Context>(), "the context is pushed below `saved`");
+const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack before it pushes");
+const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
+
+global_asm!(
+    include_str!("context.S"),
+    include_str!("tristate.S"),
+    WORD = const WORD,
+    NOT_RUNNING = const NOT_RUNNING,
+    EXECUTING = const EXECUTING,
+    LATCHED = const LATCHED,
+    HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,
+    HARDWARE_TO_NESTED = const COUNTERS + offset_of!(EntryCounters, nested) - HARDWARE,
+    SAVED_TO_RERUN = const COUNTERS + offset_of!(EntryCounters, rerun) - SAVED,
+    HARDWARE_TO_RIP = const offset_of!(IretFrame, rip),
+    HARDWARE_TO_CS = const offset_of!(IretFrame, cs),
+    HARDWARE_TO_STATE = const -(HARDWARE - STATE).cast_signed(),
+    SAVED_TO_STATE = const STATE - SAVED,
+    SAVED_TO_HARDWARE = const HARDWARE - SAVED,
+    CONTEXT_TO_SAVED = const SAVED - CONTEXT,
+    // A push moves RSP down as fast as the source moves up, so the same offset serves all five words.
+    PUSH_HARDWARE_TO_SAVED = const HARDWARE + offset_of!(IretFrame, ss) - STATE,
+    DR7_ENABLED = const super::DR7_ENABLED,
+    KERNEL_CODE = const KERNEL_CODE,
+    KERNEL_DATA = const KERNEL_DATA,
+    run = sym run,
+);
+
+unsafe extern "C" {
+    safe static nmi_tristate: u8;
+    safe static nmi_tristate_early: u8;
+}
+
+/// Returns the entry for a variant; a nested NMI always returns by `iretq`.
+pub(super) fn stub(variant: Variant) -> Option<VirtAddr> {
+    match (variant.unmask, variant.nested_return) {
+        (Unmask::Fault, NestedReturn::Iret) => Some(address_of(&nmi_tristate)),
+        (Unmask::Early, NestedReturn::Iret) => Some(address_of(&nmi_tristate_early)),
+        (_, NestedReturn::Ret) => None,
+    }
+}
