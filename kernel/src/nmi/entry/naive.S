@@ -5,7 +5,7 @@
 // second time. It is the floor of every comparison, and the proof that the flaw is real: the handler's
 // own marker catches the second call.
 //
-// Stack picture (type `Picture`), from the top: `hardware` pushed by the CPU; `padding`; `context`.
+// Stack picture (type `Picture`), from the top: `hardware` pushed by the CPU; `context`.
 
 .macro nmi_naive_entry name, early
 .text
@@ -14,7 +14,6 @@
 // # State: RSP = hardware; all registers interrupted; DF unknown; GS unknown (not used); NMIs masked.
 \name:
     inc qword ptr [rsp + {HARDWARE_TO_ENTRIES}]
-    push rax
 .if \early
     // Unmasks NMIs; goes to the next instruction.
     push {KERNEL_DATA}
@@ -29,7 +28,6 @@
     save_context {CONTEXT_TO_HARDWARE}
     call {run}
     restore_context
-    lea rsp, [rsp + {WORD}]
 .global \name\()_iretq
 \name\()_iretq:
     // Unmasks NMIs; goes to the interrupted code.

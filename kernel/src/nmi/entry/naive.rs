@@ -20,8 +20,6 @@ use crate::nmi::run;
 #[repr(C)]
 struct Picture {
     context: Context,
-    /// Keeps the stack aligned for the call.
-    padding: u64,
     hardware: IretFrame,
     counters: EntryCounters,
 }
@@ -30,7 +28,10 @@ const CONTEXT: usize = offset_of!(Picture, context);
 const HARDWARE: usize = offset_of!(Picture, hardware);
 const COUNTERS: usize = offset_of!(Picture, counters);
 
-const _: () = assert!(offset_of!(Picture, padding) - CONTEXT == size_of::<Context>());
+const _: () =
+    assert!(HARDWARE - CONTEXT == size_of::<Context>(), "the context is pushed below the CPU's frame");
+const _: () =
+    assert!(COUNTERS - HARDWARE == size_of::<IretFrame>(), "the CPU pushes right below the counters");
 const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack before it pushes");
 const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
 

@@ -47,6 +47,8 @@ const _: () = assert!(HARDWARE - SCRATCH == WORD, "the entry pushes the scratch 
 const _: () = assert!(SCRATCH - EXECUTING == WORD && EXECUTING - SAVED == size_of::<IretFrame>());
 const _: () = assert!(SAVED - RETURNING == size_of::<IretFrame>(), "the copies are made by pushes");
 const _: () = assert!(RETURNING - CONTEXT == size_of::<Context>(), "the context is pushed below `returning`");
+const _: () =
+    assert!(COUNTERS - HARDWARE == size_of::<IretFrame>(), "the CPU pushes right below the counters");
 const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack before it pushes");
 const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
 
