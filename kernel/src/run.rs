@@ -28,11 +28,14 @@ extern "C" fn profile() -> ! {
     let cpu = init::cpu(&options);
     let mut session = Session::new(options, cpu);
     selftest::trigger(options.selftest);
-
-    session.measure_steps(&mut workloads);
-    session.start();
-    session.work(&mut workloads);
-    session.stop();
+    if selftest::experiment(&options, cpu) {
+        workloads.clear();
+    } else {
+        session.measure_steps(&mut workloads);
+        session.start();
+        session.work(&mut workloads);
+        session.stop();
+    }
     session.finish(&workloads);
     arch::exit::exit(ExitCode::Success)
 }

@@ -12,7 +12,12 @@ use nmiprof_pmu::Pmu;
 use super::{Handler, Run};
 
 /// Handlers of this CPU's own events: each returns how many it handled.
-const LOCAL: [fn(&mut Handler, &Run<'_>) -> u32; 2] = [overflow, self_nmi];
+const LOCAL: &[fn(&mut Handler, &Run<'_>) -> u32] = &[
+    overflow,
+    self_nmi,
+    #[cfg(feature = "selftest")]
+    experiment,
+];
 
 /// What is remembered from one NMI to the next.
 #[derive(Debug)]
@@ -65,4 +70,9 @@ fn overflow(handler: &mut Handler, run: &Run<'_>) -> u32 {
 
 fn self_nmi(_: &mut Handler, run: &Run<'_>) -> u32 {
     run.nmi.claim_self_nmis()
+}
+
+#[cfg(feature = "selftest")]
+fn experiment(_: &mut Handler, run: &Run<'_>) -> u32 {
+    run.nmi.experiment.handle(run.interrupted.rip)
 }

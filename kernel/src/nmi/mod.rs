@@ -11,6 +11,8 @@ mod control;
 pub mod counters;
 pub mod dispatch;
 pub mod entry;
+#[cfg(feature = "selftest")]
+pub mod experiment;
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -39,6 +41,9 @@ pub struct PerCpu {
     self_nmis: AtomicU32,
     /// Send a self-NMI at each first touch of a ring page. Written by the thread, read by the NMI.
     nest_on_first_touch: AtomicBool,
+    /// The experiment of the NMI sweep.
+    #[cfg(feature = "selftest")]
+    pub experiment: experiment::Experiment,
     /// What only the handler touches.
     handler: UnsafeCell<Handler>,
 }
@@ -70,6 +75,8 @@ impl PerCpu {
             counters: Counters::new(),
             self_nmis: AtomicU32::new(0),
             nest_on_first_touch: AtomicBool::new(false),
+            #[cfg(feature = "selftest")]
+            experiment: experiment::Experiment::new(),
             handler: UnsafeCell::new(Handler { back_to_back: BackToBack::new(), sampler: None }),
         }
     }
@@ -80,6 +87,12 @@ impl PerCpu {
     fn sampler_slot(&self) -> *mut Option<Sampler> {
         // SAFETY: only computes an address inside the cell.
         unsafe { &raw mut (*self.handler.get()).sampler }
+    }
+
+    /// Returns the stack that NMIs start on.
+    #[cfg(feature = "selftest")]
+    pub const fn stack(&self) -> &NmiStack {
+        &self.stack
     }
 
     /// Starts or stops to provoke nested NMIs.
@@ -162,9 +175,13 @@ pub(crate) extern "C" fn run(interrupted: &IretFrame, frame_pointer: u64) {
     let nmi = &cpu.nmi;
     // Relaxed: only this CPU's NMI writes the marker, and program order is enough for itself.
     if nmi.running.load(Ordering::Relaxed) {
+        #[cfg(feature = "selftest")]
+        nmi.experiment.reentered();
         report::broken_invariant("NMI-once: the handler was entered while it was running", interrupted);
     }
     nmi.running.store(true, Ordering::Relaxed);
+    #[cfg(feature = "selftest")]
+    nmi.experiment.begin_run(nmi.stack.read_counters().entries);
     // SAFETY: NMI-once (checked above), so this is the only reference to the handler's state.
     let handler = unsafe { &mut *nmi.handler.get() };
     let run = Run { nmi, interrupted, frame_pointer, thread_stack: &cpu.thread_stack };

@@ -5,7 +5,11 @@
 #[cfg(feature = "selftest")]
 mod image;
 #[cfg(feature = "selftest")]
-pub use image::{mutant_skips_this_write, trigger};
+mod placement;
+#[cfg(feature = "selftest")]
+mod sweep;
+#[cfg(feature = "selftest")]
+pub use image::{experiment, mutant_skips_this_write, trigger};
 
 /// Refuses to be anything but the kernel.
 #[cfg(not(feature = "selftest"))]
@@ -13,4 +17,10 @@ pub fn trigger(name: &str) {
     if !name.is_empty() {
         crate::report::configuration(format_args!("selftest={name}: only the self-test image does that"));
     }
+}
+
+/// Does an experiment in place of sampling: this image knows none.
+#[cfg(not(feature = "selftest"))]
+pub const fn experiment(_: &nmiprof_wire::Options<'_>, _: &crate::arch::percpu::PerCpu) -> bool {
+    false
 }
