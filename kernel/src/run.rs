@@ -28,12 +28,15 @@ extern "C" fn profile() -> ! {
     let cpu = init::cpu(&options);
     let mut session = Session::new(options, cpu);
     selftest::trigger(options.selftest);
-
-    session.measure_steps(&mut workloads);
-    session.start();
-    session.work(&mut workloads);
-    session.stop();
-    selftest::finish();
+    if selftest::experiment(&options, cpu) {
+        workloads.clear();
+    } else {
+        session.measure_steps(&mut workloads);
+        session.start();
+        session.work(&mut workloads);
+        session.stop();
+        selftest::finish();
+    }
     session.finish(&workloads);
     arch::exit::exit(ExitCode::Success)
 }

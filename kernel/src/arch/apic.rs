@@ -45,6 +45,22 @@ const LEVEL_ASSERT: u32 = 1 << 14;
 const DIVIDE_BY_1: u32 = 0b1011;
 const XAPIC_ID_SHIFT: u32 = 24;
 
+/// What the assembly of an experiment stores to the xAPIC, so that no call stands between its stores.
+#[cfg(feature = "selftest")]
+pub mod experiment {
+    use super::{DELIVERY_NMI, LEVEL_ASSERT, MMIO_ADDRESS, Register};
+    use crate::arch::layout::DIRECT_MAP;
+
+    /// Address of the registers.
+    pub const REGISTERS: u64 = DIRECT_MAP + MMIO_ADDRESS;
+    /// Offset of the register that arms the timer.
+    pub const INITIAL_COUNT: u32 = Register::InitialCount as u32;
+    /// Offset of the register that sends a command.
+    pub const COMMAND: u32 = Register::CommandLow as u32;
+    /// The command that sends an NMI.
+    pub const SELF_NMI: u32 = DELIVERY_NMI | LEVEL_ASSERT;
+}
+
 /// The local APIC of the CPU that uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalApic {
@@ -101,6 +117,19 @@ impl LocalApic {
                 unsafe { msr.write(destination | u64::from(command)) };
             }
         }
+    }
+
+    /// Makes this CPU the destination of the next command.
+    ///
+    /// # Errors
+    /// [`AccessError`] in x2APIC mode, where a command carries its destination.
+    #[cfg(feature = "selftest")]
+    pub fn aim_at_self(self) -> Result<(), AccessError> {
+        match self {
+            Self::XApic => self.write(Register::CommandHigh, self.id() << XAPIC_ID_SHIFT),
+            Self::X2Apic => return Err(AccessError::Fault),
+        }
+        Ok(())
     }
 
     /// Sets the timer to one-shot NMIs, not counting yet.

@@ -9,6 +9,8 @@ pub mod clock;
 pub mod cpu;
 pub mod exception;
 pub mod exit;
+#[cfg(feature = "selftest")]
+pub mod experiment;
 pub mod fallible;
 pub mod frame;
 pub mod gdt;

@@ -7,6 +7,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(feature = "selftest")]
+use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::mapper::MapToError;
 use x86_64::structures::paging::{
@@ -202,6 +204,18 @@ pub fn install_leaf(address: u64, frame: PhysFrame) -> Installed {
         Ok(_) => Installed::New,
         Err(_) => Installed::AlreadyPresent,
     }
+}
+
+/// Takes one page of a prepared range out of the address space that this CPU runs, so that its next touch
+/// is a first one again. Returns its frame.
+///
+/// # Context
+/// Thread; no other CPU uses the page.
+#[cfg(feature = "selftest")]
+pub fn remove_leaf(address: u64) -> Option<PhysFrame> {
+    let value = leaf_entry(address)?.swap(0, Ordering::AcqRel);
+    tlb::flush(VirtAddr::new(address));
+    (value & PRESENT != 0).then(|| PhysFrame::containing_address(PhysAddr::new(value & ADDRESS)))
 }
 
 /// Counts the present leaf pages among `len` bytes at `start`.

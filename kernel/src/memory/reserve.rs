@@ -65,14 +65,32 @@ impl FrameReserve {
     pub fn refill(&self) {
         let len = u32::try_from(self.slots.len()).unwrap_or(FRAMES_MAX);
         while self.held() < len {
-            // Relaxed: only this context writes it.
-            let filled = self.filled.load(Ordering::Relaxed);
-            let (Some(slot), Some(frame)) = (self.slot(filled), frames::allocate_zeroed()) else {
+            let Some(frame) = frames::allocate_zeroed() else {
                 return;
             };
+            self.put(frame);
+        }
+    }
+
+    /// Puts a zeroed frame into the next slot, which is free.
+    fn put(&self, frame: PhysFrame) {
+        // Relaxed: only this context writes it.
+        let filled = self.filled.load(Ordering::Relaxed);
+        if let Some(slot) = self.slot(filled) {
             slot.store(frame.start_address().as_u64(), Ordering::Relaxed);
             // Release: publishes the slot and the frame's zeros.
             self.filled.store(filled.wrapping_add(1), Ordering::Release);
+        }
+    }
+
+    /// Puts a frame back that nobody uses any more and that holds zeros still; one too many is lost.
+    ///
+    /// # Context
+    /// As [`FrameReserve::refill`].
+    #[cfg(feature = "selftest")]
+    pub fn put_back(&self, frame: PhysFrame) {
+        if (self.held() as usize) < self.slots.len() {
+            self.put(frame);
         }
     }
 

@@ -11,6 +11,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use nmiprof_ring::{Memory, PageIndex, TouchError, WordIndex};
 
+#[cfg(feature = "selftest")]
+use x86_64::structures::paging::PhysFrame;
+
 use super::space;
 use crate::arch::fallible::{self, AccessError};
 use crate::arch::layout::{PAGE_BYTES, VMALLOC, VMALLOC_LEN_BYTES};
@@ -40,6 +43,25 @@ impl LazyArea {
         // Release: whoever sees the area sees its tables.
         END.store(start + len_bytes, Ordering::Release);
         Ok(Self { start, len_bytes })
+    }
+
+    /// Returns the address of the first word.
+    #[cfg(feature = "selftest")]
+    pub const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Takes the frames of all pages back: the next touch of each is a first one again.
+    ///
+    /// # Context
+    /// Thread. Nobody holds a reference to a word of the area: it is no ring's.
+    #[cfg(feature = "selftest")]
+    pub fn decommit(&self, mut take: impl FnMut(PhysFrame)) {
+        for page in 0..self.len_bytes / PAGE_BYTES {
+            if let Some(frame) = paging::remove_leaf(self.start + page * PAGE_BYTES) {
+                take(frame);
+            }
+        }
     }
 
     /// Counts the pages that have a frame.

@@ -28,7 +28,12 @@ use crate::report;
 type Ask = fn(&mut Run<'_>) -> u32;
 
 /// Handlers of this CPU's own events.
-const LOCAL: [Ask; 2] = [overflow, self_nmi];
+const LOCAL: &[Ask] = &[
+    overflow,
+    self_nmi,
+    #[cfg(feature = "selftest")]
+    experiment,
+];
 
 /// What the dispatcher was told, and what it remembers from one NMI to the next.
 #[derive(Debug)]
@@ -105,4 +110,9 @@ fn overflow(run: &mut Run<'_>) -> u32 {
 
 fn self_nmi(run: &mut Run<'_>) -> u32 {
     run.interrupted.nmi.claim_self_nmis()
+}
+
+#[cfg(feature = "selftest")]
+fn experiment(run: &mut Run<'_>) -> u32 {
+    run.interrupted.nmi.experiment.handle(run.interrupted.frame.rip)
 }

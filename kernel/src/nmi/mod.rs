@@ -12,6 +12,8 @@ mod control_port;
 pub mod counters;
 pub mod dispatch;
 pub mod entry;
+#[cfg(feature = "selftest")]
+pub mod experiment;
 
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -41,6 +43,9 @@ pub struct PerCpu {
     self_nmis: AtomicU32,
     /// Send a self-NMI at each first touch of a ring page. Written by the thread, read by the NMI.
     nest_on_first_touch: AtomicBool,
+    /// The experiment of the NMI sweep.
+    #[cfg(feature = "selftest")]
+    pub experiment: experiment::Experiment,
     /// Exceptions inside an NMI return without `iret`.
     masked_fault_return: bool,
     /// What the handler samples with; null while sampling is off. Written by the thread of this CPU, read by
@@ -79,10 +84,18 @@ impl PerCpu {
             counters: Counters::new(),
             self_nmis: AtomicU32::new(0),
             nest_on_first_touch: AtomicBool::new(false),
+            #[cfg(feature = "selftest")]
+            experiment: experiment::Experiment::new(),
             masked_fault_return: options.fault_return == FaultReturn::Ret,
             sampler: AtomicPtr::new(ptr::null_mut()),
             dispatcher: UnsafeCell::new(Dispatcher::new(options.dispatch, options.unknown)),
         }
+    }
+
+    /// Returns the stack that NMIs start on.
+    #[cfg(feature = "selftest")]
+    pub const fn stack(&self) -> &NmiStack {
+        &self.stack
     }
 
     /// Starts or stops to provoke nested NMIs.
@@ -171,9 +184,13 @@ pub(crate) extern "C" fn run(frame: &IretFrame, frame_pointer: u64) {
     let nmi = &cpu.nmi;
     // Relaxed: only this CPU's NMI writes the marker, and program order is enough for itself.
     if nmi.running.load(Ordering::Relaxed) {
+        #[cfg(feature = "selftest")]
+        nmi.experiment.reentered();
         report::broken_invariant("NMI-once: the handler was entered while it was running", frame);
     }
     nmi.running.store(true, Ordering::Relaxed);
+    #[cfg(feature = "selftest")]
+    nmi.experiment.begin_run(nmi.stack.read_counters().entries);
     // SAFETY: NMI-once (checked above), so this is the only reference to the dispatcher.
     let dispatcher = unsafe { &mut *nmi.dispatcher.get() };
     // Acquire: pairs with `start`, so that the sampler is complete.

@@ -5,13 +5,15 @@
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use nmiprof_wire::Options;
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::structures::DescriptorTablePointer;
 
-use super::exceptions;
+use super::{exceptions, sweep};
 use crate::arch::layout;
+use crate::arch::percpu::PerCpu;
 use crate::report;
 
 /// The mutant loses every sample whose turn it is, without a trace.
@@ -21,7 +23,8 @@ const SKIP_EVERY: u32 = 100;
 /// by the NMI.
 static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 
-const KNOWN: &str = "panic, hang, triple-fault, exception, exceptions, stack-overflow, skip-ring-write";
+const KNOWN: &str =
+    "panic, hang, triple-fault, exception, exceptions, stack-overflow, skip-ring-write, sweep";
 
 /// Does what the command line asks for.
 ///
@@ -39,8 +42,18 @@ pub fn trigger(name: &str) {
             core::hint::black_box(recurse(0));
         }
         "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
+        "sweep" => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
+}
+
+/// Does the experiment that the command line asks for, in place of sampling; tells whether there was one.
+pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu) -> bool {
+    match options.selftest {
+        "sweep" => sweep::run(options, cpu),
+        _ => return false,
+    }
+    true
 }
 
 /// Says what the self-test found, when sampling is over.

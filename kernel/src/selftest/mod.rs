@@ -7,7 +7,11 @@ pub mod exceptions;
 #[cfg(feature = "selftest")]
 mod image;
 #[cfg(feature = "selftest")]
-pub use image::{finish, mutant_skips_this_write, trigger};
+mod placement;
+#[cfg(feature = "selftest")]
+mod sweep;
+#[cfg(feature = "selftest")]
+pub use image::{experiment, finish, mutant_skips_this_write, trigger};
 
 /// Says what a self-test found: nothing, in an image without any.
 #[cfg(not(feature = "selftest"))]
@@ -19,4 +23,10 @@ pub fn trigger(name: &str) {
     if !name.is_empty() {
         crate::report::configuration(format_args!("selftest={name}: only the self-test image does that"));
     }
+}
+
+/// Does an experiment in place of sampling: this image knows none.
+#[cfg(not(feature = "selftest"))]
+pub const fn experiment(_: &nmiprof_wire::Options<'_>, _: &crate::arch::percpu::PerCpu) -> bool {
+    false
 }

@@ -14,6 +14,8 @@
 
 #![expect(unsafe_code, reason = "names symbols of the assembly and reads counters on the NMI stack")]
 
+#[cfg(feature = "selftest")]
+mod inspect;
 mod latched;
 mod naive;
 mod rostedt;

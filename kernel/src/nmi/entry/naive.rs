@@ -28,7 +28,8 @@ const CONTEXT: usize = offset_of!(Picture, context);
 const HARDWARE: usize = offset_of!(Picture, hardware);
 const COUNTERS: usize = offset_of!(Picture, counters);
 
-const _: () = assert!(HARDWARE - CONTEXT == size_of::<Context>());
+const _: () =
+    assert!(HARDWARE - CONTEXT == size_of::<Context>(), "the context is pushed below the CPU's frame");
 const _: () =
     assert!(COUNTERS - HARDWARE == size_of::<IretFrame>(), "the CPU pushes right below the counters");
 const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack before it pushes");

@@ -1,0 +1,41 @@
+//! The NMI sweep: a second NMI at every instruction that a first one runs.
+//!
+//! One [placement](super::placement) for each number of ticks from `sweep_first` to `sweep_last`. A failure
+//! does not end the sweep: the host judges. [`arch::experiment`](crate::arch::experiment) tells what a tick
+//! means.
+
+use nmiprof_wire::{Frame, Options, Stress};
+
+use super::placement::Bench;
+use crate::arch::experiment::{ENTRY_TICKS, LINE_INSTRUCTIONS};
+use crate::arch::percpu::PerCpu;
+use crate::{info, report, stream};
+
+/// Runs the placements that the options ask for, and sends each.
+pub fn run(options: &Options<'_>, cpu: &'static PerCpu) {
+    let Options { sweep_first: first, sweep_last: last, .. } = *options;
+    if first > last || last > LINE_INSTRUCTIONS {
+        report::configuration(format_args!(
+            "sweep_first={first} sweep_last={last}: the first must not be above the last, nor the last above \
+             {LINE_INSTRUCTIONS}"
+        ));
+    }
+    if options.stress != Stress::None {
+        report::configuration(format_args!(
+            "selftest=sweep counts its NMIs: leave stress={} out",
+            options.stress
+        ));
+    }
+    let mut bench = Bench::new(cpu);
+    let mut failed = 0;
+    for ticks in first..=last {
+        let placement = bench.place(ticks);
+        failed += u32::from(placement.failures != 0);
+        stream::send(&Frame::Placement(placement));
+    }
+    bench.finish();
+    info!(
+        "sweep: {} placements, {failed} with failures; {ENTRY_TICKS} ticks are the entry's first instruction",
+        last - first + 1
+    );
+}
