@@ -100,6 +100,7 @@ global_asm!(
     RETURNING_TO_EXECUTING = const EXECUTING - RETURNING,
     RETURNING_TO_RERUN = const COUNTERS + offset_of!(EntryCounters, rerun) - RETURNING,
     ERROR_TO_RIP = const offset_of!(ReturnFault, interrupted) + offset_of!(IretFrame, rip),
+    ERROR_TO_EXECUTING = const FAULT_RETURNING + EXECUTING - RETURNING,
     ERROR_TO_RETURNING = const FAULT_RETURNING,
     ERROR_TO_RETURNING_CS = const FAULT_RETURNING + offset_of!(IretFrame, cs),
     POISONED_CS = const POISONED_CS,
