@@ -67,6 +67,8 @@ const COUNTERS: usize = offset_of!(Picture, counters);
 
 const FAULT_RETURNING: usize = offset_of!(ReturnFault, returning);
 
+const _: () =
+    assert!(COUNTERS - HARDWARE == size_of::<IretFrame>(), "the CPU pushes just below the counters");
 const _: () = assert!(HARDWARE - SCRATCH == WORD, "the entry pushes the scratch word below the CPU's frame");
 const _: () = assert!(SCRATCH - EXECUTING == WORD && EXECUTING - SAVED == size_of::<IretFrame>());
 const _: () = assert!(SAVED - RETURNING == size_of::<IretFrame>(), "the copies are made by pushes");
