@@ -30,12 +30,16 @@
 //      faults.)
 //   4. Else it is the first: copy the frame twice, and run.
 // Nested, in all three cases: poison `returning`, which changes nothing where it is poisoned, and leave
-// by `popfq; ret`, so that NMIs stay masked if they were masked in the outer one until this one came.
+// by `popfq; ret`, so that NMIs stay masked in the outer one until its next `iretq`. (`popfq` can't give
+// RF back. Only breakpoints need it, and the handler runs with none.)
 //
 // Steps, on every #GP
-//   1. RIP not at the exit's `iretq`, or `returning` not poisoned: somebody else's. To the shared path.
-//   2. Set `executing`, only then take the poison away, and run. All registers, CR2 and DR7 are the
-//      interrupted ones at that `iretq`, so the run saves the same context as the first one.
+//   1. RIP not at the exit's `iretq`: somebody else's. To the shared path.
+//   2. Set `executing`.
+//   3. `returning` not poisoned: a frame that was bad when the NMI came. To the shared path, and not into a
+//      loop. With `executing` set, NMIs leave the stack to that path.
+//   4. Take the poison away, which may not come before 2, and run. At that `iretq` all registers, CR2 and
+//      DR7 are the interrupted ones, so the run saves the same context as the first one.
 //
 // Parameters of the macro
 //   name   prefix of the labels; the entry is `name`, vector 13 goes to `name`_return_fault
@@ -50,8 +54,11 @@
 //   clear .. `iretq` .. #GP .. set, poisoned    step 2
 //   set of `executing` .. poison away           step 1; the new poison is lost, and so it must be: the run
 //                                               that it asks for is the one that is about to start
-// A #MC or #DB in the third window, with an NMI inside, would be taken for a first one and overwrite
-// `returning`. Here both are fatal and never return to the window.
+// Open, and of no effect in this kernel
+//   A #MC or #DB in the third window: an NMI inside of it would be taken for a first one and overwrite
+//   `returning`. Both exceptions are fatal here and never return to the window.
+//   `iretq` .. #GP .. set, with a frame that was bad when the NMI came: an NMI there would be taken for a
+//   first one and overwrite the frame of #GP. No interrupted code here has such a frame.
 
 .macro nmi_softmask_unmask target
     push {KERNEL_DATA}
@@ -116,18 +123,20 @@
     nmi_softmask_unmask \name\()_check_fault
 \name\()_check_fault:
 .endif
+    // 1.
     cmp qword ptr [rsp + {ERROR_TO_RIP}], offset \name\()_iretq
     jne exception_stub_13
-    // A frame that is bad by itself ends up in the shared path too, and not in a loop.
+    // 2. From here step 1 of an arrival closes, so the poison is needed no more.
+    mov qword ptr [rsp + {ERROR_TO_EXECUTING}], 1
+    // 3.
     cmp qword ptr [rsp + {ERROR_TO_RETURNING_CS}], {POISONED_CS}
     jne exception_stub_13
     lea rsp, [rsp + {ERROR_TO_RETURNING}]
     inc qword ptr [rsp + {RETURNING_TO_RERUN}]
-    // The order matters: an NMI between these must find the one or the other.
-    mov qword ptr [rsp + {RETURNING_TO_EXECUTING}], 1
+    // 4. `pop` takes the address after it has moved RSP.
     push qword ptr [rsp + {RETURNING_TO_SAVED_CS}]
-    // The address is taken after RSP has moved. From here a nested NMI asks for one more run.
     pop qword ptr [rsp + {RETURNING_TO_CS}]
+    // From here a nested NMI asks for one more run.
     jmp \name\()_run
 
 // # State: RSP = hardware; all registers interrupted; NMIs masked; RIP of the frame is the `iretq`.

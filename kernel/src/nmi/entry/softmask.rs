@@ -67,6 +67,8 @@ const COUNTERS: usize = offset_of!(Picture, counters);
 
 const FAULT_RETURNING: usize = offset_of!(ReturnFault, returning);
 
+const _: () =
+    assert!(COUNTERS - HARDWARE == size_of::<IretFrame>(), "the CPU pushes just below the counters");
 const _: () = assert!(HARDWARE - SCRATCH == WORD, "the entry pushes the scratch word below the CPU's frame");
 const _: () = assert!(SCRATCH - EXECUTING == WORD && EXECUTING - SAVED == size_of::<IretFrame>());
 const _: () = assert!(SAVED - RETURNING == size_of::<IretFrame>(), "the copies are made by pushes");
@@ -100,6 +102,7 @@ global_asm!(
     RETURNING_TO_EXECUTING = const EXECUTING - RETURNING,
     RETURNING_TO_RERUN = const COUNTERS + offset_of!(EntryCounters, rerun) - RETURNING,
     ERROR_TO_RIP = const offset_of!(ReturnFault, interrupted) + offset_of!(IretFrame, rip),
+    ERROR_TO_EXECUTING = const FAULT_RETURNING + EXECUTING - RETURNING,
     ERROR_TO_RETURNING = const FAULT_RETURNING,
     ERROR_TO_RETURNING_CS = const FAULT_RETURNING + offset_of!(IretFrame, cs),
     POISONED_CS = const POISONED_CS,
