@@ -72,7 +72,8 @@ const RAX_TO_SCRATCH: usize = WORD;
 
 const _: () = assert!(HARDWARE - SCRATCH == WORD, "the stub pushes the scratch word below the CPU's frame");
 const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack before it pushes");
-const _: () = assert!(size_of::<Arrival>() == COUNTERS + size_of::<EntryCounters>(), "counters end the stack");
+const _: () =
+    assert!(size_of::<Arrival>() == COUNTERS + size_of::<EntryCounters>(), "counters end the stack");
 const _: () = assert!(BLOCK - FRAME == size_of::<IretFrame>(), "the frame is pushed below the block");
 const _: () = assert!(FRAME - CONTEXT == size_of::<Context>(), "the context is pushed below the frame");
 const _: () = assert!((BLOCK - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
