@@ -7,6 +7,8 @@ mod image;
 #[cfg(feature = "selftest")]
 mod placement;
 #[cfg(feature = "selftest")]
+mod storm;
+#[cfg(feature = "selftest")]
 mod sweep;
 #[cfg(feature = "selftest")]
 pub use image::{experiment, mutant_skips_this_write, trigger};
