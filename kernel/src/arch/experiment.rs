@@ -85,6 +85,14 @@ pub struct Registers {
 
 const _: () = assert!(size_of::<Registers>() == 16 * WORD, "the assembly pops and pushes 16 words");
 
+impl Registers {
+    /// Returns what the timer is armed with.
+    #[expect(clippy::cast_possible_truncation, reason = "the assembly stores ECX")]
+    pub const fn ticks(&self) -> u32 {
+        self.rcx as u32
+    }
+}
+
 /// Runs the code of a placement: the timer is armed with the lower half of `rcx`, 0 for not at all.
 ///
 /// Returns the registers and RSP as they were after the line, or nothing if the NMI was [abandoned](abandon).

@@ -9,6 +9,8 @@ mod image;
 #[cfg(feature = "selftest")]
 mod placement;
 #[cfg(feature = "selftest")]
+mod storm;
+#[cfg(feature = "selftest")]
 mod sweep;
 #[cfg(feature = "selftest")]
 pub use image::{experiment, finish, mutant_skips_this_write, trigger};

@@ -5,6 +5,7 @@
 //! the opposite flags: it must arrive at once (NMI-live), and come back as clean as the others.
 
 use alloc::boxed::Box;
+use core::ops::Range;
 
 use nmiprof_pmu::CountdownTimer;
 use nmiprof_wire::{Failure, NmiCounters, Placement};
@@ -19,7 +20,7 @@ use crate::arch::experiment::{self, Registers, ScratchStack, line_start, write_c
 use crate::arch::layout::{HEAP, PAGE_BYTES};
 use crate::arch::percpu::PerCpu;
 use crate::memory::vmalloc::LazyArea;
-use crate::nmi::experiment::Plan;
+use crate::nmi::experiment::{PROVOKED_TICKS_MAX, Plan};
 use crate::report;
 
 /// Every flag that survives `popfq` and does not raise an exception: CF PF AF ZF SF IF DF OF NT AC ID, and
@@ -29,6 +30,8 @@ const FLAGS_SET: u64 = 0x0024_4ed7;
 const FLAGS_CLEAR: u64 = 0x2;
 /// Canonical, mapped nowhere, and no address of a page fault here.
 const CR2: u64 = 0x5a5a_1234_5678;
+/// Bit of a seed that chooses the flags of a burst.
+const FLAGS_CHOICE: u64 = 1 << 32;
 /// Mapped nowhere: the breakpoint in DR0 is never hit.
 const BREAKPOINT: u64 = HEAP - PAGE_BYTES;
 /// Odd, with bits set all over: its multiples differ in every byte.
@@ -37,26 +40,28 @@ const PATTERN: u64 = 0x9e37_79b9_7f4a_7c15;
 /// What the placements of one CPU share.
 pub struct Bench {
     cpu: &'static PerCpu,
-    page: LazyArea,
+    area: LazyArea,
+    /// Pages of the area.
+    pages: u64,
     stack: Box<ScratchStack>,
     dr7: u64,
 }
 
 impl Bench {
-    /// Sets the experiment up.
-    pub fn new(cpu: &'static PerCpu) -> Self {
-        let page = LazyArea::new(PAGE_BYTES).unwrap_or_else(|error| {
-            report::configuration(format_args!("no memory for the sweep's page ({error:?})"))
+    /// Sets the experiments up, with so many pages to touch.
+    pub fn new(cpu: &'static PerCpu, pages: u64) -> Self {
+        let area = LazyArea::new(pages * PAGE_BYTES).unwrap_or_else(|error| {
+            report::configuration(format_args!("no memory for the pages ({error:?})"))
         });
         if cpu.apic.aim_at_self().and_then(|()| cpu.apic.route_timer_to_nmi()).is_err() {
             report::configuration(format_args!(
-                "the sweep needs an xAPIC whose timer raises NMIs; run QEMU's TCG"
+                "this needs an xAPIC whose timer raises NMIs; run QEMU's TCG"
             ));
         }
         cpu.nmi.stack().paint_canary();
         Dr0::write(BREAKPOINT);
         Dr7::write(breakpoint_control());
-        Self { cpu, page, stack: Box::new(ScratchStack::new()), dr7: Dr7::read_raw() }
+        Self { cpu, area, pages, stack: Box::new(ScratchStack::new()), dr7: Dr7::read_raw() }
     }
 
     /// Leaves the CPU as it was.
@@ -67,54 +72,56 @@ impl Bench {
 
     /// Runs one placement and checks it.
     pub fn place(&mut self, ticks: u32) -> Placement {
-        self.page.decommit(|frame| self.cpu.reserve.put_back(frame));
-        let before = self.cpu.nmi.snapshot();
-        let mut failures = self.experiment(&wanted(ticks, FLAGS_SET), Some(self.page.start()));
-        let last_rip = self.cpu.nmi.stack().last_arrival().rip;
-        let counts = since(&before, &self.cpu.nmi.snapshot());
-        if counts.entries != 2 || !equation_holds(&counts) {
-            failures |= Failure::Latch.bit();
+        let plan = Plan { pages: self.pages(), timer: true, provoke: 0, seed: 0 };
+        let mut placement = self.experiment(&wanted(ticks, FLAGS_SET), &plan);
+        if placement.arrivals != 2 {
+            placement.failures |= Failure::Latch.bit();
         }
-        Placement {
-            ticks,
-            last_rip,
-            arrivals: narrow(counts.entries),
-            runs: narrow(counts.runs),
-            nested: narrow(counts.nested),
-            failures: failures | self.control(),
-        }
+        placement.failures |= self.control();
+        placement
+    }
+
+    /// Runs a burst: a first NMI, and `provoke` more, each by a run of the handler that some earlier one caused.
+    pub fn burst(&mut self, provoke: u32, seed: u64) -> Placement {
+        let flags = if seed & FLAGS_CHOICE == 0 { FLAGS_CLEAR } else { FLAGS_SET };
+        let plan = Plan { pages: self.pages(), timer: true, provoke, seed };
+        self.experiment(&wanted(PROVOKED_TICKS_MAX, flags), &plan)
     }
 
     /// Sends one NMI, whose arrival must be immediate, and returns what failed.
-    fn control(&mut self) -> u32 {
-        let before = self.cpu.nmi.snapshot();
-        let mut failures = self.experiment(&wanted(0, FLAGS_CLEAR), None);
-        let counts = since(&before, &self.cpu.nmi.snapshot());
-        let at_once = self.cpu.nmi.stack().last_arrival().rip == line_start();
-        if counts.entries != 1 || counts.runs != 1 || counts.nested != 0 || !at_once {
-            failures |= Failure::Live.bit();
-        }
-        failures
+    pub fn control(&mut self) -> u32 {
+        let plan = Plan { pages: 0..0, timer: false, provoke: 0, seed: 0 };
+        let Placement { arrivals, runs, nested, last_rip, failures, .. } =
+            self.experiment(&wanted(0, FLAGS_CLEAR), &plan);
+        let at_once = (arrivals, runs, nested, last_rip) == (1, 1, 0, line_start());
+        failures | if at_once { 0 } else { Failure::Live.bit() }
     }
 
-    /// Runs the interrupted code once; returns the failures that the code and the handler see.
-    fn experiment(&mut self, wanted: &Registers, page: Option<u64>) -> u32 {
-        let seed = wanted.rbp_to_r15[0];
+    /// Runs the interrupted code once, and checks everything that does not depend on the plan.
+    fn experiment(&mut self, wanted: &Registers, plan: &Plan) -> Placement {
+        let (cpu, seed) = (self.cpu, wanted.rbp_to_r15[0]);
+        self.area.decommit(|frame| cpu.reserve.put_back(frame));
         self.stack.paint(seed);
         Dr7::write_raw(self.dr7);
         write_cr2(CR2);
-        let plan = Plan { page, timer: ticks_of(wanted) != 0 };
-        self.cpu.nmi.experiment.begin(plan, self.arrivals());
+        let before = cpu.nmi.snapshot();
+        cpu.nmi.experiment.begin(plan, before.entries);
         let found = experiment::run(wanted, &self.stack);
         let (cr2, dr7) = (Cr2::read_raw(), Dr7::read_raw());
-        self.cpu.apic.disarm();
-        let outcome = self.cpu.nmi.experiment.end(self.arrivals());
+        cpu.apic.disarm();
+        let after = cpu.nmi.snapshot();
+        let outcome = cpu.nmi.experiment.end(after.entries);
         if outcome.touch_failed {
-            report::configuration(format_args!("the sweep's page found no frame: raise reserve_frames"));
+            report::configuration(format_args!(
+                "the experiment found no frame for a page: raise reserve_frames"
+            ));
         }
+        let counts = since(&before, &after);
         let mut failures = outcome.failures;
         let mut check = |failure: Failure, holds: bool| failures |= if holds { 0 } else { failure.bit() };
-        // An abandoned NMI gives nothing back: that NMI-once or NMI-latch failed says it all.
+        check(Failure::Latch, equation_holds(&counts));
+        check(Failure::Canary, cpu.nmi.stack().canary_is_intact());
+        // An abandoned NMI gives nothing back: what made it so says it all.
         if let Some((registers, rsp)) = found {
             check(Failure::Registers, Registers { rflags: wanted.rflags, ..registers } == *wanted);
             check(Failure::Flags, registers.rflags == wanted.rflags);
@@ -122,12 +129,18 @@ impl Bench {
             check(Failure::Cr2, cr2 == CR2);
             check(Failure::Dr7, dr7 == self.dr7);
         }
-        check(Failure::Canary, self.cpu.nmi.stack().canary_is_intact());
-        failures
+        Placement {
+            ticks: wanted.ticks(),
+            last_rip: outcome.watchdog_rip.unwrap_or_else(|| cpu.nmi.stack().last_arrival().rip),
+            arrivals: narrow(counts.entries),
+            runs: narrow(counts.runs),
+            nested: narrow(counts.nested),
+            failures,
+        }
     }
 
-    fn arrivals(&self) -> u64 {
-        self.cpu.nmi.stack().read_counters().entries
+    fn pages(&self) -> Range<u64> {
+        self.area.start()..self.area.start() + self.pages * PAGE_BYTES
     }
 }
 
@@ -150,10 +163,6 @@ fn wanted(ticks: u32, rflags: u64) -> Registers {
         rbp_to_r15: [6, 7, 8, 9, 10, 11, 12, 13, 14].map(pattern),
         rflags,
     }
-}
-
-const fn ticks_of(registers: &Registers) -> u64 {
-    registers.rcx & u32::MAX as u64
 }
 
 fn since(before: &NmiCounters, after: &NmiCounters) -> NmiCounters {

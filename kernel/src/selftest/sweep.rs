@@ -26,7 +26,7 @@ pub fn run(options: &Options<'_>, cpu: &'static PerCpu) {
             options.stress
         ));
     }
-    let mut bench = Bench::new(cpu);
+    let mut bench = Bench::new(cpu, 1);
     let mut failed = 0;
     for ticks in first..=last {
         let placement = bench.place(ticks);
