@@ -32,6 +32,18 @@
     mov rsi, rbp
 .endm
 
+// Unmasks NMIs in the middle of an entry, and goes to `target`: for the forms with early unmasking.
+// # State: any; after: RSP and all registers as before, RFLAGS not.
+.macro unmask_nmis target
+    push {KERNEL_DATA}
+    push rsp
+    add qword ptr [rsp], {WORD}
+    pushfq
+    push {KERNEL_CODE}
+    push offset \target
+    iretq
+.endm
+
 // # State before: RSP = Context. After: all registers interrupted but RSP, which is above the context.
 .macro restore_context
     pop rax

@@ -47,17 +47,6 @@
 // window, so its latch is lost or `frame` overwritten. Nothing in the window can fault but `iretq` to bad
 // user segments; #MC, and #DB by a breakpoint set on this very code, are fatal.
 
-// Unmasks NMIs; goes to `target`. # State: any; after: RSP as before, registers unchanged, flags not.
-.macro latched_unmask target
-    push {KERNEL_DATA}
-    push rsp
-    add qword ptr [rsp], {WORD}
-    pushfq
-    push {KERNEL_CODE}
-    push offset \target
-    iretq
-.endm
-
 .macro nmi_latched_entry name, early, nested_ret
 .text
 .balign 64
@@ -87,7 +76,7 @@
     push qword ptr [rdx + {SCRATCH_TO_RIP}]
     mov rdx, [rdx]
 .if \early
-    latched_unmask \name\()_unmasked
+    unmask_nmis \name\()_unmasked
 .endif
 // # State: RSP = frame; all registers interrupted; DF unknown; NMIs masked, or not if `early`. From here
 // on nothing of this NMI is on the NMI stack.
@@ -123,7 +112,7 @@
     mov qword ptr [rdx + {BLOCK_TO_STATE}], 1
     lea rsp, [rdx - {CONTEXT_TO_BLOCK}]
 .if \early
-    latched_unmask \name\()_restart
+    unmask_nmis \name\()_restart
 .endif
 
 .global \name\()_restart

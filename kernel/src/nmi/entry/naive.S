@@ -16,13 +16,7 @@
     inc qword ptr [rsp + {HARDWARE_TO_ENTRIES}]
 .if \early
     // Unmasks NMIs; goes to the next instruction.
-    push {KERNEL_DATA}
-    push rsp
-    add qword ptr [rsp], {WORD}
-    pushfq
-    push {KERNEL_CODE}
-    push offset \name\()_unmasked
-    iretq
+    unmask_nmis \name\()_unmasked
 \name\()_unmasked:
 .endif
     save_context {CONTEXT_TO_HARDWARE}

@@ -62,13 +62,7 @@
 .endr
 .if \early
     // Below `saved`, where `returning` will be. Unmasks NMIs; goes to the window, where step 1 closes.
-    push {KERNEL_DATA}
-    push rsp
-    add qword ptr [rsp], {WORD}
-    pushfq
-    push {KERNEL_CODE}
-    push offset \name\()_copy
-    iretq
+    unmask_nmis \name\()_copy
 .else
     jmp \name\()_copy
 .endif

@@ -60,17 +60,6 @@
 //   `iretq` .. #GP .. set, with a frame that was bad when the NMI came: an NMI there would be taken for a
 //   first one and overwrite the frame of #GP. No interrupted code here has such a frame.
 
-.macro nmi_softmask_unmask target
-    push {KERNEL_DATA}
-    push rsp
-    add qword ptr [rsp], {WORD}
-    pushfq
-    push {KERNEL_CODE}
-    push offset \target
-    // Unmasks NMIs; goes to the target with the RSP and the registers from before.
-    iretq
-.endm
-
 .macro nmi_softmask_entry name, early
 .text
 .balign 64
@@ -99,7 +88,7 @@
     push qword ptr [rsp + {PUSH_SAVED_TO_RETURNING}]
 .endr
 .if \early
-    nmi_softmask_unmask \name\()_run
+    unmask_nmis \name\()_run
 .endif
 
 // # State: RSP = returning; all registers interrupted; DF unknown; NMIs masked or not.
@@ -120,7 +109,7 @@
 // poisoned `iretq`: RSP = ReturnFault.error; NMIs masked or not, as the processor has it.
 \name\()_return_fault:
 .if \early
-    nmi_softmask_unmask \name\()_check_fault
+    unmask_nmis \name\()_check_fault
 \name\()_check_fault:
 .endif
     // 1.

@@ -74,13 +74,7 @@
 \name\()_execute:
 .if \early
     // Unmasks NMIs; goes to the next instruction. Its frame lies where the context will be.
-    push {KERNEL_DATA}
-    push rsp
-    add qword ptr [rsp], {WORD}
-    pushfq
-    push {KERNEL_CODE}
-    push offset \name\()_unmasked
-    iretq
+    unmask_nmis \name\()_unmasked
 \name\()_unmasked:
 .endif
     save_context {CONTEXT_TO_SAVED}
