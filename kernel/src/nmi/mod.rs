@@ -76,7 +76,7 @@ impl PerCpu {
             self_nmis: AtomicU32::new(0),
             nest_on_first_touch: AtomicBool::new(false),
             #[cfg(feature = "selftest")]
-            experiment: experiment::Experiment::new(),
+            experiment: experiment::Experiment::default(),
             handler: UnsafeCell::new(Handler { back_to_back: BackToBack::new(), sampler: None }),
         }
     }
