@@ -85,7 +85,7 @@ impl PerCpu {
             self_nmis: AtomicU32::new(0),
             nest_on_first_touch: AtomicBool::new(false),
             #[cfg(feature = "selftest")]
-            experiment: experiment::Experiment::new(),
+            experiment: experiment::Experiment::default(),
             masked_fault_return: options.fault_return == FaultReturn::Ret,
             sampler: AtomicPtr::new(ptr::null_mut()),
             dispatcher: UnsafeCell::new(Dispatcher::new(options.dispatch, options.unknown)),

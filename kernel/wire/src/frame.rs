@@ -219,6 +219,15 @@ pub enum FatalCause {
 
 /// One placement of the NMI sweep: a first NMI, and a second one so many ticks later.
 ///
+/// With 8 ticks (`ENTRY_TICKS` in the kernel's `arch/experiment.rs`, which has the details) the second one is raised before the first instruction of the
+/// first one's entry, with `8 + n` when `n` instructions of the first one have retired. With fewer it comes before the self-NMI, which is the last arrival
+/// then. The first arrival's accounts are in the counts; a further, third NMI that checks NMI-live is not.
+///
+/// `arrivals` above 2 and NMI-live failed: the entry went in circles until the watchdog's NMI. If NMI-once or NMI-live failed inside, the NMI was abandoned: its
+/// run may have no outcome in the final totals, whose equations don't hold then.
+///
+/// A storm (`selftest=storm`) sends these as reports: `ticks` are the nested arrivals so far, the other counts are those since the report before.
+///
 /// | field | type | unit | meaning |
 /// |---|---|---|---|
 /// | `ticks` | u32 | timer ticks | what the timer of the second NMI was armed with |
