@@ -216,5 +216,4 @@ pub enum ExamineError {
 }
 
 #[cfg(test)]
-#[path = "examine/tests.rs"]
 mod tests;

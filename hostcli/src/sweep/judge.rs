@@ -218,5 +218,4 @@ impl Judgement {
 }
 
 #[cfg(test)]
-#[path = "judge/tests.rs"]
 mod tests;
