@@ -6,4 +6,5 @@ pub mod capture;
 pub mod commands;
 pub mod images;
 pub mod machine;
+pub mod sweep;
 pub mod symbols;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
-use nmiprof::commands::{Error, Outcome, demo, doctor, export, info, record, report, script};
+use nmiprof::commands::{Error, Outcome, demo, doctor, export, info, record, report, script, selftest};
 use nmiprof::images::{self, Image};
 use nmiprof_wire::WIRE_VERSION;
 
@@ -30,6 +30,7 @@ fn run(command: &Command) -> Result<Outcome, Error> {
         Command::Info(args) => info::run(args, &mut out, &mut notes),
         Command::Export(args) => export::run(args, &mut out, &mut notes),
         Command::Doctor(args) => doctor::run(args, &mut out, &mut notes),
+        Command::Selftest(args) => selftest::run(args, &mut out, &mut notes),
     }?;
     out.flush()?;
     Ok(outcome)
@@ -71,6 +72,8 @@ enum Command {
     Export(export::Args),
     /// Examine this host
     Doctor(doctor::Args),
+    /// Examine the kernel
+    Selftest(selftest::Args),
 }
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {

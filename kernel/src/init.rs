@@ -91,7 +91,13 @@ fn refuse_unsound(options: &Options<'_>) {
 }
 
 fn refuse_variant(options: &Options<'_>) -> ! {
-    let Options { nmi_entry, unmask, nested_return, .. } = options;
+    let Options { nmi_entry, unmask, nested_return, mutant, .. } = options;
+    if !mutant.is_empty() {
+        report::configuration(format_args!(
+            "nmi={nmi_entry} with unmask={unmask} and nested_return={nested_return} has no mutant `{mutant}` in this \
+             image; only the self-test image has any"
+        ));
+    }
     report::configuration(format_args!(
         "nmi={nmi_entry} has no form with unmask={unmask} and nested_return={nested_return}; leave those out"
     ))

@@ -19,6 +19,7 @@ mod paths;
 pub mod record;
 pub mod report;
 pub mod script;
+pub mod selftest;
 mod summary;
 mod words;
 
@@ -27,6 +28,7 @@ use std::path::Path;
 
 use crate::capture::{CaptureError, clean};
 use crate::machine::{BootError, ProgramError};
+use crate::sweep::ExamineError;
 use crate::symbols::SymbolError;
 
 /// What a command found.
@@ -83,6 +85,9 @@ pub enum Error {
     /// The run did not complete.
     #[error(transparent)]
     Ended(#[from] record::EndedError),
+    /// A self-test could not be done.
+    #[error(transparent)]
+    Selftest(#[from] ExamineError),
 }
 
 impl Error {

@@ -6,7 +6,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// Returns a parser that lists the names of all values in the help and in errors.
-pub(super) fn choice<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+pub(in crate::commands) fn choice<T>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T>
 where
     T: Copy + FromStr<Err = &'static str> + Send + Sync + 'static,
 {

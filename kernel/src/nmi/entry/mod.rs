@@ -96,7 +96,7 @@ impl NmiStack {
 }
 
 /// A form of a strategy's entry: each is a stub of its own, made from the same assembly.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Variant {
     unmask: Unmask,
     nested_return: NestedReturn,
@@ -111,12 +111,10 @@ struct Variant {
 /// [`NoSuchVariant`] where the strategy does not come in that form.
 pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
     let variant = Variant { unmask: options.unmask, nested_return: options.nested_return };
-    let stub = match options.nmi_entry {
-        NmiEntry::Naive => naive::stub(variant),
-        NmiEntry::Rostedt => rostedt::stub(variant),
-        NmiEntry::Latched => latched::stub(variant),
-        NmiEntry::Softmask => softmask::stub(variant),
-        NmiEntry::Tristate => tristate::stub(variant),
+    let stub = if options.mutant.is_empty() {
+        sound_stub(options.nmi_entry, variant)
+    } else {
+        mutant_stub(options, variant)
     };
     let stub = stub.ok_or(NoSuchVariant)?;
     if options.nmi_entry == NmiEntry::Softmask {
@@ -126,6 +124,30 @@ pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
     // SAFETY: (1) the stub is an NMI entry for this stack; (2) (caller) no NMI can arrive yet.
     unsafe { idt::install_nmi(stub) };
     Ok(())
+}
+
+fn sound_stub(entry: NmiEntry, variant: Variant) -> Option<VirtAddr> {
+    match entry {
+        NmiEntry::Naive => naive::stub(variant),
+        NmiEntry::Rostedt => rostedt::stub(variant),
+        NmiEntry::Latched => latched::stub(variant),
+        NmiEntry::Softmask => softmask::stub(variant),
+        NmiEntry::Tristate => tristate::stub(variant),
+    }
+}
+
+/// Returns the entry with the known defect that the options name: only the self-test image has any.
+#[cfg(feature = "selftest")]
+fn mutant_stub(options: &Options<'_>, variant: Variant) -> Option<VirtAddr> {
+    match options.nmi_entry {
+        NmiEntry::Rostedt => rostedt::mutant(variant, options.mutant),
+        NmiEntry::Naive | NmiEntry::Latched | NmiEntry::Softmask | NmiEntry::Tristate => None,
+    }
+}
+
+#[cfg(not(feature = "selftest"))]
+const fn mutant_stub(_: &Options<'_>, _: Variant) -> Option<VirtAddr> {
+    None
 }
 
 /// The strategy does not come in the form that was asked for.

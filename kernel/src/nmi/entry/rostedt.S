@@ -34,7 +34,8 @@
 //   window end .. clear of `executing` step 2
 //   clear of `executing` .. `iretq`    step 3
 
-.macro nmi_rostedt_entry name, early, nested_ret
+//   mutant      0; else a number from the list at the end: the entry then has that known defect
+.macro nmi_rostedt_entry name, early, nested_ret, mutant
 .text
 .balign 64
 .global \name
@@ -43,16 +44,20 @@
     inc qword ptr [rsp + {HARDWARE_TO_ENTRIES}]
     push rdx
     // 1. Unsigned distance from the window's start: one comparison for both ends.
+.if \mutant != 1
     mov rdx, [rsp + {SCRATCH_TO_RIP}]
     sub rdx, offset \name\()_repeat
     cmp rdx, offset \name\()_window_len
     jb \name\()_nested_leave
+.endif
     // 2.
     cmp qword ptr [rsp + {SCRATCH_TO_EXECUTING}], 0
     jne \name\()_nested
     // 3.
+.if \mutant != 2
     test dword ptr [rsp + {SCRATCH_TO_RFLAGS}], {RFLAGS_DF}
     jnz \name\()_check_gap
+.endif
 
 \name\()_first:
     mov rdx, [rsp]
@@ -73,6 +78,12 @@
 \name\()_repeat:
     mov qword ptr [rsp + {SAVED_TO_EXECUTING}], 1
     inc qword ptr [rsp + {SAVED_TO_RERUN}]
+.if \mutant == 5
+    lea rsp, [rsp + {SAVED_TO_EXECUTING}]
+.rept 5
+    push qword ptr [rsp + {PUSH_HARDWARE_TO_SAVED}]
+.endr
+.endif
 \name\()_copy:
 .rept 5
     push qword ptr [rsp + {PUSH_SAVED_TO_RETURNING}]
@@ -82,6 +93,13 @@
 // From here a nested NMI redirects `returning`.
     save_context {CONTEXT_TO_SAVED}
     call {run}
+.if \mutant == 3
+    mov qword ptr [rsp + {CONTEXT_TO_EXECUTING}], 0
+.endif
+.if \mutant == 4
+    mov rax, cr2
+    mov [rsp + {CONTEXT_TO_CR2}], rax
+.endif
     restore_context
 // # State: RSP = returning; all registers interrupted.
     std
@@ -133,7 +151,21 @@
 .set \name\()_window_len, \name\()_window_end - \name\()_repeat
 .endm
 
-nmi_rostedt_entry nmi_rostedt, 0, 0
-nmi_rostedt_entry nmi_rostedt_early, 1, 0
-nmi_rostedt_entry nmi_rostedt_nret, 0, 1
-nmi_rostedt_entry nmi_rostedt_early_nret, 1, 1
+nmi_rostedt_entry nmi_rostedt, 0, 0, 0
+nmi_rostedt_entry nmi_rostedt_early, 1, 0, 0
+nmi_rostedt_entry nmi_rostedt_nret, 0, 1, 0
+nmi_rostedt_entry nmi_rostedt_early_nret, 1, 1, 0
+
+// Known defects, one for each thing that the entry does about nesting; in the self-test image only.
+//   1  no-window-check   step 1 is left out
+//   2  no-gap-check      step 3 is left out
+//   3  clear-early       `executing` is cleared before the registers are restored
+//   4  no-cr2-restore    CR2 is left as the handler has it
+//   5  save-again        a run for a nested NMI saves the frame again
+.if {HAS_MUTANTS}
+nmi_rostedt_entry nmi_rostedt_mutant_1, 1, 0, 1
+nmi_rostedt_entry nmi_rostedt_mutant_2, 1, 0, 2
+nmi_rostedt_entry nmi_rostedt_mutant_3, 1, 0, 3
+nmi_rostedt_entry nmi_rostedt_mutant_4, 1, 0, 4
+nmi_rostedt_entry nmi_rostedt_mutant_5, 1, 0, 5
+.endif

@@ -55,6 +55,9 @@ const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called w
 global_asm!(
     include_str!("context.S"),
     include_str!("rostedt.S"),
+    HAS_MUTANTS = const cfg!(feature = "selftest") as u8,
+    CONTEXT_TO_EXECUTING = const EXECUTING - CONTEXT,
+    CONTEXT_TO_CR2 = const offset_of!(Context, cr2),
     WORD = const WORD,
     HARDWARE_TO_RSP = const offset_of!(IretFrame, rsp),
     SCRATCH_TO_SS = const HARDWARE + offset_of!(IretFrame, ss) - SCRATCH,
@@ -100,6 +103,31 @@ pub(super) fn stub(variant: Variant) -> Option<VirtAddr> {
         (Unmask::Early, NestedReturn::Iret) => address_of(&nmi_rostedt_early),
         (Unmask::Fault, NestedReturn::Ret) => address_of(&nmi_rostedt_nret),
         (Unmask::Early, NestedReturn::Ret) => address_of(&nmi_rostedt_early_nret),
+    })
+}
+
+#[cfg(feature = "selftest")]
+unsafe extern "C" {
+    safe static nmi_rostedt_mutant_1: u8;
+    safe static nmi_rostedt_mutant_2: u8;
+    safe static nmi_rostedt_mutant_3: u8;
+    safe static nmi_rostedt_mutant_4: u8;
+    safe static nmi_rostedt_mutant_5: u8;
+}
+
+/// Returns the entry with a known defect; all of them unmask NMIs early, so that no window hides.
+#[cfg(feature = "selftest")]
+pub(super) fn mutant(variant: Variant, name: &str) -> Option<VirtAddr> {
+    if variant != (Variant { unmask: Unmask::Early, nested_return: NestedReturn::Iret }) {
+        return None;
+    }
+    Some(match name {
+        "no-window-check" => address_of(&nmi_rostedt_mutant_1),
+        "no-gap-check" => address_of(&nmi_rostedt_mutant_2),
+        "clear-early" => address_of(&nmi_rostedt_mutant_3),
+        "no-cr2-restore" => address_of(&nmi_rostedt_mutant_4),
+        "save-again" => address_of(&nmi_rostedt_mutant_5),
+        _ => return None,
     })
 }
 

@@ -1,0 +1,34 @@
+//! `nmiprof selftest`: proofs that the kernel does what it claims.
+
+mod display;
+pub mod nmi;
+mod table;
+
+use std::io::Write;
+
+use super::{Error, Outcome};
+
+/// Flags of `nmiprof selftest`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// What is tested.
+    #[command(subcommand)]
+    pub test: Test,
+}
+
+/// The self-tests.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Test {
+    /// Place a second NMI at every instruction boundary of the NMI entries
+    Nmi(nmi::Args),
+}
+
+/// Runs a self-test.
+///
+/// # Errors
+/// [`Error`] where it could not be done.
+pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
+    match &args.test {
+        Test::Nmi(args) => nmi::run(args, out, notes),
+    }
+}

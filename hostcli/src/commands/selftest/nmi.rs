@@ -1,0 +1,228 @@
+//! `nmiprof selftest nmi`: every NMI entry, with a second NMI at every instruction boundary.
+//!
+//! Two combinations are examined at a time. It finds something (exit status 1) unless every sound
+//! combination has nothing missed and no failure, every unsound one fails, and every mutant is caught.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use nmiprof_wire::{FaultReturn, NestedReturn, NmiEntry, Unmask};
+
+use super::display::{Display, News};
+use super::table;
+use crate::commands::record::values::choice;
+use crate::commands::{self, Error, forgive_broken_pipe};
+use crate::images;
+use crate::machine::{Consent, find_or_install};
+use crate::sweep::{Code, Combination, ExamineError, Examiner, Outcome, QemuPlacer};
+
+/// Combinations that are examined at the same time.
+const WORKERS: usize = 2;
+
+/// Place a second NMI at every instruction boundary of the NMI entries
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Entry strategy (repeatable) [default: all]
+    #[arg(long = "entry", value_name = "NAME", value_parser = choice(NmiEntry::ALL, NmiEntry::name))]
+    pub entries: Vec<NmiEntry>,
+
+    /// How a fault inside an NMI returns (repeatable) [default: all]
+    #[arg(long, value_name = "HOW", value_parser = choice(FaultReturn::ALL, FaultReturn::name))]
+    pub fault_return: Vec<FaultReturn>,
+
+    /// When NMIs are unmasked inside an NMI (repeatable) [default: all]
+    #[arg(long, value_name = "WHEN", value_parser = choice(Unmask::ALL, Unmask::name))]
+    pub unmask: Vec<Unmask>,
+
+    /// Print a JSON array, one object for each combination
+    #[arg(long)]
+    pub json: bool,
+
+    /// One form of each strategy and one mutant of it: the form in which NMIs reach most
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Agree to install QEMU where it is missing
+    #[arg(long)]
+    pub yes: bool,
+}
+
+impl Args {
+    /// Returns what is to be examined.
+    fn combinations(&self) -> Vec<Combination> {
+        let asks_for = |one: &Combination| {
+            is_chosen(&self.entries, one.entry)
+                && is_chosen(&self.fault_return, one.fault_return)
+                && is_chosen(&self.unmask, one.unmask)
+        };
+        let mut combinations: Vec<_> = Combination::all().into_iter().filter(asks_for).collect();
+        if self.quick {
+            let all = combinations.clone();
+            combinations.retain(|one| reaches_most(one, &all));
+        }
+        combinations
+    }
+
+    fn mutants_max(&self) -> usize {
+        if self.quick { 1 } else { usize::MAX }
+    }
+}
+
+/// Tells whether NMIs reach more in this form than in any other of the same strategy.
+fn reaches_most(combination: &Combination, all: &[Combination]) -> bool {
+    let reach = |one: &Combination| {
+        let nested_return_unmasks = one.nested_return == NestedReturn::Iret;
+        (one.unmask == Unmask::Early, one.fault_return == FaultReturn::Iret, nested_return_unmasks)
+    };
+    let same = all.iter().filter(|one| one.entry == combination.entry);
+    same.map(reach).max() == Some(reach(combination))
+}
+
+fn is_chosen<T: PartialEq>(chosen: &[T], value: T) -> bool {
+    chosen.is_empty() || chosen.contains(&value)
+}
+
+/// Sweeps, and writes the table or the JSON array to `out`.
+///
+/// # Errors
+/// [`Error`] where the sweep could not be done.
+pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<commands::Outcome, Error> {
+    let program = find_or_install(Consent::from_yes(args.yes), notes)?;
+    let code = Code::parse(images::SELFTEST).map_err(ExamineError::from)?;
+    let placer = QemuPlacer { program: &program, image: images::SELFTEST };
+    let examiner = Examiner {
+        program: &program,
+        image: images::SELFTEST,
+        code: &code,
+        placer: &placer,
+        mutants_max: args.mutants_max(),
+    };
+    let combinations = args.combinations();
+    let display = Display::new(args.quiet, combinations.len(), notes);
+    let outcomes = examine_all(&examiner, &combinations, display)?;
+    forgive_broken_pipe(print(args, &outcomes, out))
+}
+
+/// Examines all combinations, and returns their outcomes in the same order.
+fn examine_all(
+    examiner: &Examiner<'_>,
+    combinations: &[Combination],
+    mut display: Display<'_>,
+) -> Result<Vec<Outcome>, Error> {
+    let next = AtomicUsize::new(0);
+    let mut outcomes: Vec<Option<Outcome>> = combinations.iter().map(|_| None).collect();
+    let mut failure = None;
+    thread::scope(|scope| {
+        let (sender, news) = channel();
+        for _ in 0..WORKERS {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || work(examiner, combinations, next, &sender));
+        }
+        drop(sender);
+        for report in news {
+            display.show(&report, combinations);
+            match report {
+                News::Done(index, outcome) => {
+                    if let Some(slot) = outcomes.get_mut(index) {
+                        *slot = Some(*outcome);
+                    }
+                }
+                News::Failed(error) => failure = failure.take().or(Some(error)),
+                News::Started(_) | News::Placed(_) => {}
+            }
+        }
+    });
+    display.finish();
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(outcomes.into_iter().collect::<Option<_>>().ok_or(ExamineError::Thread)?),
+    }
+}
+
+/// A worker's life: one combination after the other, until none is left or the host fails.
+///
+/// Each index is handed out once by the addition itself; nothing else is guarded by it, so Relaxed.
+fn work(examiner: &Examiner<'_>, combinations: &[Combination], next: &AtomicUsize, sender: &Sender<News>) {
+    loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let Some(combination) = combinations.get(index) else { return };
+        // A receiver that is gone belongs to a scope that is being left: there is nobody to tell.
+        drop(sender.send(News::Started(index)));
+        let placed = |placements| drop(sender.send(News::Placed(placements)));
+        match examiner.examine(combination, &placed) {
+            Ok(outcome) => drop(sender.send(News::Done(index, Box::new(outcome)))),
+            Err(error) => {
+                next.store(combinations.len(), Ordering::Relaxed);
+                drop(sender.send(News::Failed(error)));
+                return;
+            }
+        }
+    }
+}
+
+fn print(args: &Args, outcomes: &[Outcome], out: &mut dyn Write) -> Result<commands::Outcome, Error> {
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, outcomes).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        table::write(outcomes, out)?;
+    }
+    out.flush()?;
+    let all_good = !outcomes.is_empty() && outcomes.iter().all(Outcome::is_as_claimed);
+    Ok(if all_good { commands::Outcome::Good } else { commands::Outcome::Findings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::words::parse;
+
+    fn combinations(words: &[&str]) -> Vec<Combination> {
+        parse::<Args>(words).expect("sound flags").combinations()
+    }
+
+    #[test]
+    fn flags_choose_among_all_combinations() {
+        assert_eq!(combinations(&[]), Combination::all());
+        assert_eq!(combinations(&["--entry", "rostedt", "--entry", "naive"]).len(), 8 + 4);
+        let early = combinations(&["--entry", "rostedt", "--unmask", "early", "--fault-return", "ret"]);
+        assert_eq!(early.len(), 2, "with both nested returns");
+        assert!(parse::<Args>(&["--entry", "none"]).is_err());
+    }
+
+    #[test]
+    fn quick_is_one_form_of_each_strategy_and_that_with_the_most_to_reach() {
+        let quick = combinations(&["--quick"]);
+        assert_eq!(quick.len(), NmiEntry::ALL.len());
+        let reaches_most =
+            |one: &Combination| one.unmask == Unmask::Early && one.fault_return == FaultReturn::Iret;
+        assert!(quick.iter().all(reaches_most));
+        let asked = combinations(&["--quick", "--entry", "naive", "--unmask", "fault"]);
+        assert_eq!(asked.len(), 1);
+        assert_eq!(asked[0].unmask, Unmask::Fault, "what is asked for wins");
+    }
+
+    #[test]
+    fn the_exit_status_is_good_only_where_everything_is_as_claimed() {
+        let sound = Combination::all().into_iter().find(Combination::is_sound).expect("there is one");
+        let swept = Outcome { runs: 9, complete: true, ..Outcome::new(&sound) };
+        let args: Args = parse(&["--json"]).expect("sound flags");
+        let mut out = Vec::new();
+        let good = print(&args, std::slice::from_ref(&swept), &mut out).expect("room");
+        assert_eq!(good, commands::Outcome::Good);
+        let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(json.as_array().map(Vec::len), Some(1));
+        for bad in [Outcome { failures: 1, ..swept.clone() }, Outcome { runs: 0, ..swept.clone() }] {
+            let outcomes = [swept.clone(), bad];
+            let found = print(&args, &outcomes, &mut std::io::sink()).expect("room");
+            assert_eq!(found, commands::Outcome::Findings);
+        }
+        assert_eq!(print(&args, &[], &mut std::io::sink()).expect("room"), commands::Outcome::Findings);
+    }
+}

@@ -1,0 +1,221 @@
+//! One combination from end to end: reference trace, sweep, mutants.
+
+use std::io;
+
+use nmiprof_wire::{FatalCause, Placement};
+
+use super::boundary::Boundaries;
+use super::code::{Code, CodeError, Window};
+use super::combination::{Combination, Request};
+use super::judge::Judge;
+use super::outcome::{Mutants, Outcome};
+use super::placer::{PlaceError, Placer};
+use super::run::{Plan, Sweep, SweepError};
+use super::tracer::{Tracer, TracerError};
+use crate::capture::Record;
+use crate::machine::{Program, StartError};
+
+/// A second NMI so many ticks after the first never comes: the clock runs while the machine is stepped, but not
+/// for a second.
+const FAR_TICKS: u32 = 1 << 30;
+/// NMIs of a placement whose second one never comes.
+const REFERENCE_ARRIVALS: u16 = 1;
+/// Ticks beyond the trace that are swept in any case: the way from arming the timer to the first NMI.
+const LEAD_TICKS: u32 = 128;
+/// A nested NMI and the run that it causes take at most this many times the trace.
+const STRETCH_MAX: u32 = 4;
+/// Deaths after which a sound combination has been shown not to be.
+const SOUND_DEATHS_MAX: usize = 20;
+/// Deaths after which an unsound combination has been shown to be so.
+const UNSOUND_DEATHS_MAX: usize = 2;
+
+/// Examines combinations.
+#[derive(Clone, Copy)]
+pub struct Examiner<'a> {
+    /// The QEMU for reference traces.
+    pub program: &'a Program,
+    /// The image.
+    pub image: &'static [u8],
+    /// Its code.
+    pub code: &'a Code,
+    /// What does the placements.
+    pub placer: &'a dyn Placer,
+    /// Most mutants of each combination.
+    pub mutants_max: usize,
+}
+
+/// What a combination does without a second NMI.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// Its boundaries.
+    pub boundaries: Boundaries,
+    /// Labelled stretches of its entry.
+    pub windows: Vec<Window>,
+}
+
+impl Examiner<'_> {
+    /// Examines a combination. `on_progress` is told numbers of placements that were done.
+    ///
+    /// # Errors
+    /// [`ExamineError`] where the host fails. What the kernel does wrong is in the outcome.
+    pub fn examine(
+        &self,
+        combination: &Combination,
+        on_progress: &dyn Fn(u64),
+    ) -> Result<Outcome, ExamineError> {
+        match self.reference(combination) {
+            Ok(reference) => self.examine_with(combination, &reference, on_progress),
+            Err(ReferenceError::Tracer(TracerError::Start(error))) => Err(error.into()),
+            Err(ReferenceError::Tracer(TracerError::Io(error))) => Err(error.into()),
+            Err(error) => Ok(self.without_result(combination, error.to_string())),
+        }
+    }
+
+    /// Takes the reference trace: the first NMI of the second of two placements, so that what a machine
+    /// does only once is not in it.
+    ///
+    /// # Errors
+    /// [`ReferenceError`] where there is none.
+    pub fn reference(&self, combination: &Combination) -> Result<Reference, ReferenceError> {
+        let label = combination.label();
+        let windows = self.code.windows(&label)?;
+        let request = Request { mutant: "", first: FAR_TICKS, last: FAR_TICKS + 1 };
+        let tracer = Tracer {
+            program: self.program,
+            image: self.image,
+            code: self.code,
+            kernel_command_line: &combination.command_line(&request),
+            label: &label,
+        };
+        let (arrivals, record) = tracer.count()?;
+        let traced = tracer.trace(first_of_last_placement(arrivals, &record)?)?;
+        let entry = self.code.entry(&label)?;
+        Ok(Reference { boundaries: Boundaries::of(&traced.trace, &entry, combination.unmask), windows })
+    }
+
+    /// Sweeps a combination whose reference is known.
+    ///
+    /// # Errors
+    /// [`ExamineError`] where the host fails.
+    pub fn examine_with(
+        &self,
+        combination: &Combination,
+        reference: &Reference,
+        on_progress: &dyn Fn(u64),
+    ) -> Result<Outcome, ExamineError> {
+        let judge = Judge::new(&reference.boundaries);
+        let has_returned = |placements: &[Placement]| judge.has_returned(placements);
+        let plan = plan(combination, &reference.boundaries);
+        let sweep = match plan.sweep(self.placer, &has_returned, on_progress) {
+            Ok(sweep) => sweep,
+            Err(SweepError::Refused(why)) => return Ok(self.without_result(combination, why)),
+            Err(SweepError::Place(error)) => return Err(error.into()),
+        };
+        let mut outcome = Outcome::new(combination);
+        outcome.take_boundaries(&reference.boundaries, &reference.windows);
+        outcome.take_judgement(&judge.judge(&sweep), self.code);
+        outcome.complete = sweep.is_whole && has_returned(&sweep.placements);
+        outcome.mutants = self.mutants(&plan, &sweep, on_progress)?;
+        Ok(outcome)
+    }
+
+    /// Says why there is no result: nothing was swept, and no mutant was caught.
+    fn without_result(&self, combination: &Combination, why: String) -> Outcome {
+        let total = combination.mutants().len().min(self.mutants_max);
+        let mutants = Mutants { total, ..Mutants::default() };
+        Outcome { no_result: Some(why), mutants, ..Outcome::new(combination) }
+    }
+
+    /// Does the sweep again with each known defect, over the same placements.
+    fn mutants(
+        &self,
+        plan: &Plan<'_>,
+        sweep: &Sweep,
+        on_progress: &dyn Fn(u64),
+    ) -> Result<Mutants, ExamineError> {
+        let names = plan.combination.mutants().iter().take(self.mutants_max);
+        let last = sweep.placements.last().map_or(plan.ticks, |placement| placement.ticks);
+        let mut mutants = Mutants { total: names.len(), ..Mutants::default() };
+        for mutant in names {
+            let plan =
+                Plan { mutant, ticks: last, ticks_max: last, deaths_max: 1, stops_at_failure: true, ..*plan };
+            match plan.sweep(self.placer, &|_| true, on_progress) {
+                Ok(sweep) if sweep.has_failed() => mutants.caught += 1,
+                Ok(_) => mutants.survived.push(mutant),
+                Err(SweepError::Refused(_)) => mutants.not_built.push(mutant),
+                Err(SweepError::Place(error)) => return Err(error.into()),
+            }
+        }
+        Ok(mutants)
+    }
+}
+
+fn plan<'a>(combination: &'a Combination, boundaries: &Boundaries) -> Plan<'a> {
+    let ticks = boundaries.ticks().saturating_add(LEAD_TICKS);
+    let deaths_max = if combination.is_sound() { SOUND_DEATHS_MAX } else { UNSOUND_DEATHS_MAX };
+    let ticks_max = ticks.saturating_mul(STRETCH_MAX);
+    Plan { combination, mutant: "", ticks, ticks_max, deaths_max, stops_at_failure: false }
+}
+
+/// Finds the number of the arrival at which the last placement began.
+fn first_of_last_placement(arrivals: u64, record: &Record) -> Result<u64, ReferenceError> {
+    if let Some(fatal) = record.messages().fatal() {
+        let message = fatal.message.clone();
+        return Err(match fatal.cause {
+            FatalCause::Configuration => ReferenceError::Refused(message),
+            _ => ReferenceError::Died(message),
+        });
+    }
+    let last = record.messages().placements().last().ok_or(ReferenceError::Silent)?;
+    if last.arrivals < REFERENCE_ARRIVALS {
+        return Err(ReferenceError::Arrivals(last.arrivals));
+    }
+    // The placement's own NMIs come before the control NMI that checks NMI-live.
+    arrivals.checked_sub(u64::from(last.arrivals)).ok_or(ReferenceError::Silent)
+}
+
+/// Why a combination has no reference.
+#[derive(Debug, thiserror::Error)]
+pub enum ReferenceError {
+    /// The image has no such entry.
+    #[error("not built: {0}")]
+    Code(#[from] CodeError),
+    /// There is no trace.
+    #[error(transparent)]
+    Tracer(#[from] TracerError),
+    /// The kernel refuses the combination.
+    #[error("not built: the kernel refuses it: {0}")]
+    Refused(String),
+    /// The kernel gave up although no NMI came into the way of another.
+    #[error("the kernel gave up in the reference run: {0}; report it")]
+    Died(String),
+    /// No placement was reported.
+    #[error("the reference run reports no placement; the image has no sweep, so build again")]
+    Silent,
+    /// The far second NMI was not the second one.
+    #[error("the reference run reports {0} NMIs where there are two; report it")]
+    Arrivals(u16),
+}
+
+/// Why a combination could not be examined.
+#[derive(Debug, thiserror::Error)]
+pub enum ExamineError {
+    /// The image can't be read.
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    /// The machine of the reference trace did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// There was no machine to judge by.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// There is no place for temporary files.
+    #[error("can't use a temporary file: {0}; make room, or name another directory by TMPDIR")]
+    Io(#[from] io::Error),
+    /// A thread that examines could not report.
+    #[error("a thread of the self-test ended early; report it")]
+    Thread,
+}
+
+#[cfg(test)]
+mod tests;

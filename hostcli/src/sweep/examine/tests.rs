@@ -1,0 +1,143 @@
+//! Tests with a stand-in for the machines: it knows the boundaries, and lands where the masking says.
+
+use super::*;
+use crate::capture::writer::{Writer, hello};
+use crate::capture::{CaptureError, Stream};
+use crate::images;
+use crate::sweep::boundary::Class;
+use crate::sweep::placer::{Chunk, ChunkEnd};
+use crate::sweep::trace::{Step, StepKind, Trace};
+use nmiprof_wire::{Fatal, FaultReturn, Frame, NestedReturn, NmiEntry, Unmask};
+
+/// Ticks from arming the timer to the first boundary.
+const OFFSET: u32 = 30;
+
+/// A machine that lands each NMI where it belongs.
+struct StandIn {
+    reference: Reference,
+    /// Mutants that show; others run without a failure, but `no-gap-check` is unknown.
+    caught: &'static [&'static str],
+    /// Whether every NMI inside kills it.
+    dies_inside: bool,
+}
+
+impl StandIn {
+    fn placement(&self, ticks: u32) -> Placement {
+        let mut open = self.reference.boundaries.all().iter().filter(|one| one.class != Class::Masked);
+        let landed = open.find(|one| one.tick + OFFSET >= ticks);
+        let last_rip = landed.map_or(0x1000 + u64::from(ticks), |one| one.address);
+        Placement { ticks, last_rip, arrivals: 2, runs: 2, nested: 1, failures: 0 }
+    }
+}
+
+impl Placer for StandIn {
+    fn place(&self, _: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError> {
+        if request.mutant == "no-gap-check" {
+            let end = ChunkEnd::Refused("no such mutant".to_owned());
+            return Ok(Chunk { placements: Vec::new(), end });
+        }
+        let dies = self.dies_inside || self.caught.contains(&request.mutant);
+        let lives = |ticks: &u32| !dies || *ticks < OFFSET;
+        let placements: Vec<_> =
+            (request.first..=request.last).take_while(lives).map(|ticks| self.placement(ticks)).collect();
+        let end = if dies { ChunkEnd::Died("a reset".to_owned()) } else { ChunkEnd::Complete };
+        Ok(Chunk { placements, end })
+    }
+}
+
+/// An NMI with a fault in its middle.
+fn reference() -> Reference {
+    let step = |address, kind| Step { address, kind };
+    let mut steps: Vec<_> = (100..150).map(|address| step(address, StepKind::Retired)).collect();
+    steps.push(step(150, StepKind::Faulted));
+    steps.push(step(400, StepKind::Iret));
+    steps.extend((150..190).map(|address| step(address, StepKind::Retired)));
+    steps.push(step(190, StepKind::Iret));
+    steps.push(step(7, StepKind::Retired));
+    let boundaries = Boundaries::of(&Trace::new(steps), &(100..200), Unmask::Fault);
+    Reference { boundaries, windows: Vec::new() }
+}
+
+fn combination(entry: NmiEntry) -> Combination {
+    Combination {
+        entry,
+        fault_return: FaultReturn::Iret,
+        nested_return: NestedReturn::Iret,
+        unmask: Unmask::Early,
+    }
+}
+
+fn examine(stand_in: &StandIn, entry: NmiEntry) -> Outcome {
+    let code = Code::parse(images::SELFTEST).expect("an ELF file");
+    let program = Program::at("/nowhere/qemu");
+    let examiner = Examiner {
+        program: &program,
+        image: images::SELFTEST,
+        code: &code,
+        placer: stand_in,
+        mutants_max: usize::MAX,
+    };
+    examiner.examine_with(&combination(entry), &stand_in.reference, &|_| {}).expect("no host fails")
+}
+
+#[test]
+fn a_sound_machine_has_nothing_missed_and_its_mutants_are_told_apart() {
+    let caught = &["no-window-check", "clear-early", "no-cr2-restore"];
+    let stand_in = StandIn { reference: reference(), caught, dies_inside: false };
+    let outcome = examine(&stand_in, NmiEntry::Rostedt);
+    assert_eq!((outcome.masked, outcome.reachable, outcome.hit), (52, 42, 42));
+    assert!(outcome.missed.is_empty() && outcome.failures == 0 && outcome.complete);
+    let mutants = &outcome.mutants;
+    assert_eq!((mutants.total, mutants.caught), (5, 3));
+    assert_eq!((&mutants.survived[..], &mutants.not_built[..]), (&["save-again"][..], &["no-gap-check"][..]));
+    assert!(!outcome.is_as_claimed(), "two mutants were not caught");
+}
+
+#[test]
+fn an_unsound_machine_is_shown_to_fail_and_then_left_alone() {
+    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: true };
+    let outcome = examine(&stand_in, NmiEntry::Naive);
+    assert_eq!((outcome.failures, outcome.complete), (UNSOUND_DEATHS_MAX as u64, false));
+    assert!(!outcome.sound && outcome.is_as_claimed());
+}
+
+#[test]
+fn an_entry_that_the_image_does_not_hold_has_no_result() {
+    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: false };
+    let (code, program) = (Code::parse(images::SELFTEST).expect("ELF"), Program::at("/nowhere/qemu"));
+    let examiner = Examiner {
+        program: &program,
+        image: images::SELFTEST,
+        code: &code,
+        placer: &stand_in,
+        mutants_max: 0,
+    };
+    let nowhere = Combination { nested_return: NestedReturn::Ret, ..combination(NmiEntry::Naive) };
+    let outcome = examiner.examine(&nowhere, &|_| {}).expect("that is the kernel's");
+    let why = outcome.no_result.as_deref().expect("a reason");
+    assert!(why.starts_with("not built") && why.contains("nmi_naive_early_nret"), "{why}");
+}
+
+fn record(frames: &[Frame<'_>]) -> Record {
+    let mut writer = Writer::new(&hello()).expect("it fits");
+    frames.iter().for_each(|frame| writer.frame(frame).expect("it fits"));
+    let mut stream = Stream::new("made up");
+    let bytes = writer.end().expect("it fits");
+    stream.push(&bytes, |_| Ok::<(), CaptureError>(())).expect("a sound stream");
+    stream.finish()
+}
+
+#[test]
+fn the_reference_is_the_first_nmi_of_the_last_placement() {
+    let placement = |arrivals| Frame::Placement(Placement { arrivals, ..Placement::default() });
+    let found = first_of_last_placement(70, &record(&[placement(2), placement(2)]));
+    assert_eq!(found.expect("two placements"), 69);
+    let merged = first_of_last_placement(70, &record(&[placement(1)]));
+    assert!(matches!(merged, Err(ReferenceError::Arrivals(1))));
+    assert!(matches!(first_of_last_placement(70, &record(&[])), Err(ReferenceError::Silent)));
+    let fatal = |cause| Fatal { cause, cpu: 0, time: 0, message: "so", file: "", line: 0 };
+    let refused = record(&[Frame::Fatal(fatal(FatalCause::Configuration))]);
+    assert!(matches!(first_of_last_placement(0, &refused), Err(ReferenceError::Refused(_))));
+    let died = record(&[Frame::Fatal(fatal(FatalCause::Invariant))]);
+    assert!(matches!(first_of_last_placement(9, &died), Err(ReferenceError::Died(_))));
+}

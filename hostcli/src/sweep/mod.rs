@@ -1,0 +1,33 @@
+//! The NMI sweep, seen from the host: a second NMI at every instruction boundary of a first one.
+//!
+//! - [`combination`]: what is swept, and which of it is sound;
+//! - [`code`]: instructions and labels of the embedded image;
+//! - [`gdb`], [`tracer`], [`mod@trace`]: the reference trace, an NMI that nothing interrupts;
+//! - [`boundary`]: the class of each boundary, from the trace and the instructions alone;
+//! - [`placer`], [`run`]: machines that do the placements, and what goes on after one that dies;
+//! - [`judge`]: placements against boundaries;
+//! - [`examine`]: all of it for one combination, mutants included, and its [`outcome`].
+//!
+//! The kernel says where each NMI landed and what did not hold. Where NMIs *can* land is derived here, so
+//! the two are independent of each other.
+
+pub mod boundary;
+pub mod code;
+pub mod combination;
+pub mod examine;
+pub mod gdb;
+pub mod judge;
+pub mod outcome;
+pub mod placer;
+pub mod run;
+pub mod trace;
+pub mod tracer;
+
+pub use boundary::{Boundaries, Boundary, Class};
+pub use code::{Code, Window};
+pub use combination::{Combination, Request};
+pub use examine::{ExamineError, Examiner, Reference};
+pub use outcome::Outcome;
+pub use placer::{Placer, QemuPlacer};
+pub use trace::Trace;
+pub use tracer::{Tracer, TracerError};

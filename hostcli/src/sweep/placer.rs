@@ -1,0 +1,182 @@
+//! Machines that do placements.
+//!
+//! A [`Placer`] takes a range of placements and returns those that were reported, and how it ended. The
+//! real one boots a machine for each request; tests have their own.
+
+use std::time::Duration;
+use std::{fmt, io};
+
+use nmiprof_wire::{FatalCause, Placement};
+
+use super::combination::{Combination, Request};
+use crate::machine::{Boot, BootError, Ending, MachineConfig, Program, boot};
+
+/// Wall time of a machine that has nothing to do.
+const LIMIT_BASE: Duration = Duration::from_secs(15);
+/// Wall time of one placement: ten times what it takes on a busy host.
+const LIMIT_PER_PLACEMENT: Duration = Duration::from_millis(10);
+
+/// Does placements.
+pub trait Placer: Sync {
+    /// Does the placements of `request`, up to the one at which the machine dies.
+    ///
+    /// # Errors
+    /// [`PlaceError`] where there was no machine to judge by: that is the host's fault.
+    fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError>;
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The placements that were reported, in ascending order of their ticks.
+    pub placements: Vec<Placement>,
+    /// How the machine ended.
+    pub end: ChunkEnd,
+}
+
+/// How the machine of a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChunkEnd {
+    /// As it should.
+    Complete,
+    /// The kernel does not know, or does not do, what it was asked for.
+    Refused(String),
+    /// It died, at the placement after the last one that it reported.
+    Died(String),
+}
+
+impl Chunk {
+    /// Judges a machine that has ended.
+    ///
+    /// # Errors
+    /// [`PlaceError::Machine`] where it is QEMU that failed, or somebody ended it.
+    pub fn of(boot: &Boot, request: &Request<'_>) -> Result<Self, PlaceError> {
+        let says = boot.ending.to_string();
+        let end = match &boot.ending {
+            Ending::Completed => ChunkEnd::Complete,
+            Ending::Fatal(report) if report.cause == FatalCause::Configuration => ChunkEnd::Refused(says),
+            Ending::Fatal(_)
+            | Ending::Speechless(_)
+            | Ending::Unfinished
+            | Ending::Reset
+            | Ending::Hang { .. } => ChunkEnd::Died(says),
+            Ending::NoExitDevice | Ending::Interrupted | Ending::QemuFailed(_) => {
+                return Err(PlaceError::Machine {
+                    says,
+                    stderr: boot.stderr.clone(),
+                    command: boot.command_line.to_string(),
+                });
+            }
+        };
+        Ok(Self::checked(boot.record.messages().placements(), end, request))
+    }
+
+    /// Keeps the placements that were asked for, up to the first that is out of order.
+    ///
+    /// A machine that ends well without all of them has lost one, which is no better than to die there.
+    #[must_use]
+    pub fn checked(reported: &[Placement], end: ChunkEnd, request: &Request<'_>) -> Self {
+        let in_order = (request.first..=request.last).zip(reported);
+        let placements: Vec<_> = in_order
+            .take_while(|(ticks, placement)| placement.ticks == *ticks)
+            .map(|(_, placement)| *placement)
+            .collect();
+        let asked = u64::from(request.last - request.first) + 1;
+        let end = match end {
+            ChunkEnd::Complete if (placements.len() as u64) < asked => {
+                ChunkEnd::Died("the report of a placement did not come".to_owned())
+            }
+            end => end,
+        };
+        Self { placements, end }
+    }
+}
+
+/// Boots a machine for each request.
+#[derive(Clone, Copy, Debug)]
+pub struct QemuPlacer<'a> {
+    /// The QEMU to use.
+    pub program: &'a Program,
+    /// The image to boot.
+    pub image: &'static [u8],
+}
+
+impl Placer for QemuPlacer<'_> {
+    fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError> {
+        let directory = tempfile::tempdir()?;
+        let placements = request.last - request.first + 1;
+        let config = MachineConfig {
+            kernel_command_line: combination.command_line(request),
+            limit: LIMIT_BASE + LIMIT_PER_PLACEMENT * placements,
+            ..MachineConfig::new(self.image, directory.path().join("line"))
+        };
+        Chunk::of(&boot(self.program, &config, &mut ())?, request)
+    }
+}
+
+/// Why there was no machine to judge by.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// It did not start, or could not be followed.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// It ended in a way that is not the kernel's.
+    #[error("{says}; run it by hand to see why: {command}{}", Said(.stderr))]
+    Machine {
+        /// How it ended.
+        says: String,
+        /// What QEMU wrote to stderr.
+        stderr: String,
+        /// What was run.
+        command: String,
+    },
+    /// There is no place for temporary files.
+    #[error("can't make a temporary file: {0}; make room, or name another directory by TMPDIR")]
+    Io(#[from] io::Error),
+}
+
+/// What QEMU said, on a line of its own, if anything.
+struct Said<'a>(&'a str);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "\nQEMU says: {}", self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placement(ticks: u32) -> Placement {
+        Placement { ticks, ..Placement::default() }
+    }
+
+    fn checked(ticks: &[u32], end: ChunkEnd) -> Chunk {
+        let reported: Vec<_> = ticks.iter().map(|ticks| placement(*ticks)).collect();
+        Chunk::checked(&reported, end, &Request { mutant: "", first: 3, last: 5 })
+    }
+
+    #[test]
+    fn all_that_was_asked_for_is_complete() {
+        let chunk = checked(&[3, 4, 5], ChunkEnd::Complete);
+        assert_eq!((chunk.placements.len(), chunk.end), (3, ChunkEnd::Complete));
+    }
+
+    #[test]
+    fn a_report_that_is_missing_is_a_death_there() {
+        for ticks in [&[3, 5][..], &[3], &[3, 3, 4], &[3, 9, 4]] {
+            let chunk = checked(ticks, ChunkEnd::Complete);
+            assert_eq!(chunk.placements, [placement(3)], "{ticks:?}");
+            assert!(matches!(chunk.end, ChunkEnd::Died(_)), "{ticks:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_was_asked_for_is_left_out() {
+        let chunk = checked(&[3, 4, 5, 6, 7], ChunkEnd::Complete);
+        assert_eq!((chunk.placements.len(), chunk.end), (3, ChunkEnd::Complete));
+        let died = checked(&[], ChunkEnd::Died("so".to_owned()));
+        assert_eq!((died.placements.len(), died.end), (0, ChunkEnd::Died("so".to_owned())));
+    }
+}
