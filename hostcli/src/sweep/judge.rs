@@ -159,10 +159,23 @@ impl<'a> Judge<'a> {
         if landing == Landing::Masked {
             kinds.push(MASKED);
         }
-        if self.is_before_return(landing) && !has_its_runs(placement) {
+        if self.is_before_return(landing) && !self.has_its_runs(placement, landing) {
             kinds.push(RUNS);
         }
         kinds
+    }
+
+    /// Tells whether two NMIs, the second of which landed inside, had their runs: one each; or one for both
+    /// where early unmasking let the second one in before the handler had begun, whose run then serves both.
+    fn has_its_runs(&self, placement: &Placement, landing: Landing) -> bool {
+        let is_early = match landing {
+            Landing::At(position) => {
+                self.boundaries.all().get(position).is_some_and(|boundary| boundary.class == Class::Early)
+            }
+            _ => false,
+        };
+        let joined = is_early && (placement.runs, placement.nested) == (1, 1);
+        placement.arrivals == 2 && (placement.runs == 2 || joined)
     }
 
     fn count_hits(&self, is_hit: &[bool], judgement: &mut Judgement) {
@@ -220,12 +233,6 @@ impl Judgement {
             self.first_failures.push(failed);
         }
     }
-}
-
-/// Tells whether two NMIs, the second of which landed inside, had their runs: one each, or one for both where
-/// the second came before the handler had begun and the run for the first sees its event.
-const fn has_its_runs(placement: &Placement) -> bool {
-    placement.arrivals == 2 && (placement.runs == 2 || (placement.runs == 1 && placement.nested == 1))
 }
 
 #[cfg(test)]

@@ -130,10 +130,10 @@ fn record(frames: &[Frame<'_>]) -> Record {
 #[test]
 fn the_reference_is_the_first_nmi_of_the_last_placement() {
     let placement = |arrivals| Frame::Placement(Placement { arrivals, ..Placement::default() });
-    let found = first_of_last_placement(70, &record(&[placement(2), placement(2)]));
-    assert_eq!(found.expect("two placements"), 69);
-    let merged = first_of_last_placement(70, &record(&[placement(1)]));
-    assert!(matches!(merged, Err(ReferenceError::Arrivals(1))));
+    let found = first_of_last_placement(70, &record(&[placement(1), placement(1)]));
+    assert_eq!(found.expect("two placements"), 69, "the last one of all is the control NMI");
+    let none = first_of_last_placement(70, &record(&[placement(0)]));
+    assert!(matches!(none, Err(ReferenceError::Arrivals(0))));
     assert!(matches!(first_of_last_placement(70, &record(&[])), Err(ReferenceError::Silent)));
     let fatal = |cause| Fatal { cause, cpu: 0, time: 0, message: "so", file: "", line: 0 };
     let refused = record(&[Frame::Fatal(fatal(FatalCause::Configuration))]);
