@@ -68,7 +68,7 @@ fn an_nmi_that_faults_has_exactly_one_inner_iret_and_is_reachable_from_there() {
     let boundaries = boundaries(&code, &traced, "nmi_rostedt", Unmask::Fault);
     let [inner] = boundaries.inner_irets() else { panic!("{:?}", boundaries.inner_irets()) };
     let all = boundaries.all();
-    assert!(code.describe(all[*inner].address).starts_with("exception_common"));
+    assert!(code.describe(all[*inner].address).starts_with("exception_iretq"));
     assert!(all[..=*inner].iter().all(|boundary| boundary.class == Class::Masked));
     assert!(all[inner + 1..].iter().all(|boundary| boundary.class == Class::Reachable));
     assert_eq!(all[inner + 1].occurrence, 1, "the instruction that faulted comes again");
