@@ -140,13 +140,28 @@ fn kernel_cargo(host: &Host, target_dir: &Path) -> Command {
         cargo.env_remove(name);
     }
     cargo
-        .env("CARGO_ENCODED_RUSTFLAGS", RUST_FLAGS.join("\u{1f}"))
+        .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(host).join(OsStr::new("\u{1f}")))
         .env("RUSTC", &host.rustc)
         .current_dir(&host.workspace)
         .args(["build", "--locked", "--package", PACKAGE, "--profile", PROFILE])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir);
     cargo
+}
+
+/// Returns the compiler's flags. The paths of this machine are mapped to fixed names: the image, and so its
+/// build-id and what is measured on it, does not depend on where it was built.
+fn rust_flags(host: &Host) -> Vec<OsString> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let mapped = [(Some(&host.workspace), "/nmiprof"), (home.as_ref(), "/cargo")];
+    let remaps = mapped.into_iter().filter_map(|(path, name)| {
+        let mut flag = OsString::from("--remap-path-prefix=");
+        flag.push(path?);
+        flag.push(format!("={name}"));
+        Some(flag)
+    });
+    RUST_FLAGS.iter().map(OsString::from).chain(remaps).collect()
 }
 
 /// Tells whether a variable would carry settings of the outer build into the kernel's.

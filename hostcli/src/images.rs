@@ -89,6 +89,15 @@ mod tests {
     }
 
     #[test]
+    fn an_image_does_not_tell_where_it_was_built() {
+        let workspace = env!("CARGO_MANIFEST_DIR").trim_end_matches("hostcli").as_bytes();
+        assert!(workspace.len() > 1, "a directory to look for");
+        for image in Image::ALL {
+            assert_eq!(memchr::memmem::find(image.elf(), workspace), None, "{image}");
+        }
+    }
+
+    #[test]
     fn what_is_no_image_has_no_build_id() {
         assert_eq!(build_id(b""), None);
         assert_eq!(build_id(b"\x7fELF"), None);
