@@ -24,6 +24,7 @@ const PAGE_FAULT: u64 = 14;
 const MACHINE_CHECK: u64 = 18;
 
 global_asm!(
+    include_str!("frame.S"),
     include_str!("exception.S"),
     handle_exception = sym handle_exception,
     WORD = const WORD,

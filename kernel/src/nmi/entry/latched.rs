@@ -22,14 +22,11 @@ use core::ptr;
 use nmiprof_wire::{NestedReturn, Unmask};
 use x86_64::VirtAddr;
 
-use super::{Context, EntryCounters, NmiStack, Variant, address_of};
+use super::{Context, EntryCounters, HAS_MUTANTS, NmiStack, SELECTOR_RPL, Variant, address_of};
 use crate::arch::frame::{IretFrame, WORD};
 use crate::arch::gdt::{KERNEL_CODE, KERNEL_DATA};
 use crate::memory::stack::StackRange;
 use crate::nmi::run;
-
-/// The privilege level in a selector; not 0 in that of user code.
-const SELECTOR_RPL: u8 = 0b11;
 
 /// The top of the NMI stack while the stub decides, lowest address first.
 #[repr(C)]
@@ -67,8 +64,6 @@ const FRAME: usize = offset_of!(Body, frame);
 const BLOCK: usize = offset_of!(Body, block);
 const STATE: usize = BLOCK + offset_of!(Block, state);
 const LATCH: usize = BLOCK + offset_of!(Block, latch);
-/// The RAX that a nested NMI pushes below its scratch word, seen from there.
-const RAX_TO_SCRATCH: usize = WORD;
 
 const _: () = assert!(HARDWARE - SCRATCH == WORD, "the stub pushes the scratch word below the CPU's frame");
 const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack before it pushes");
@@ -79,10 +74,12 @@ const _: () = assert!(FRAME - CONTEXT == size_of::<Context>(), "the context is p
 const _: () = assert!((BLOCK - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
 
 global_asm!(
+    include_str!("../../arch/frame.S"),
     include_str!("context.S"),
+    include_str!("masked_return.S"),
     include_str!("latched.S"),
+    HAS_MUTANTS = const HAS_MUTANTS,
     WORD = const WORD,
-    HARDWARE_TO_RSP = const offset_of!(IretFrame, rsp),
     HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,
     SCRATCH_TO_NESTED = const COUNTERS + offset_of!(EntryCounters, nested) - SCRATCH,
     SCRATCH_TO_SECOND = const COUNTERS + offset_of!(EntryCounters, second) - SCRATCH,
@@ -91,15 +88,13 @@ global_asm!(
     SCRATCH_TO_RFLAGS = const HARDWARE + offset_of!(IretFrame, rflags) - SCRATCH,
     SCRATCH_TO_RSP = const HARDWARE + offset_of!(IretFrame, rsp) - SCRATCH,
     SCRATCH_TO_SS = const HARDWARE + offset_of!(IretFrame, ss) - SCRATCH,
-    RAX_TO_RIP = const RAX_TO_SCRATCH + HARDWARE + offset_of!(IretFrame, rip) - SCRATCH,
-    RAX_TO_RFLAGS = const RAX_TO_SCRATCH + HARDWARE + offset_of!(IretFrame, rflags) - SCRATCH,
-    RAX_TO_RSP = const RAX_TO_SCRATCH + HARDWARE + offset_of!(IretFrame, rsp) - SCRATCH,
     BLOCK_TO_STATE = const STATE - BLOCK,
     BLOCK_TO_LATCH = const LATCH - BLOCK,
     FRAME_TO_STATE = const STATE - FRAME,
     CONTEXT_TO_DR7 = const offset_of!(Context, dr7),
     CONTEXT_TO_FRAME = const FRAME - CONTEXT,
     CONTEXT_TO_BLOCK = const BLOCK - CONTEXT,
+    CONTEXT_TO_STATE = const STATE - CONTEXT,
     CONTEXT_TO_LATCH = const LATCH - CONTEXT,
     CONTEXT_TO_COUNTERS = const BLOCK + offset_of!(Block, counters) - CONTEXT,
     COUNTERS_TO_RERUN = const offset_of!(EntryCounters, rerun),
@@ -126,6 +121,31 @@ pub(super) fn stub(variant: Variant) -> Option<VirtAddr> {
         (Unmask::Early, NestedReturn::Ret) => address_of(&nmi_latched_early_nret),
     })
 }
+
+#[cfg(feature = "selftest")]
+super::mutant::stubs!(mutant: NestedReturn::Iret {
+    nmi_latched_mutant_no_window_check = "no-window-check",
+    nmi_latched_mutant_window_late = "window-late",
+    nmi_latched_mutant_window_short = "window-short",
+    nmi_latched_mutant_clear_early = "clear-early",
+    nmi_latched_mutant_no_latch = "no-latch",
+    nmi_latched_mutant_latch_stays = "latch-stays",
+    nmi_latched_mutant_unlatch_late = "unlatch-late",
+    nmi_latched_mutant_literal_rfc = "literal-rfc",
+    nmi_latched_mutant_restart_state_free = "restart-state-free",
+    nmi_latched_mutant_restart_keeps_rsp = "restart-keeps-rsp",
+    nmi_latched_mutant_restart_keeps_dr7 = "restart-keeps-dr7",
+    nmi_latched_mutant_save_again = "save-again",
+    nmi_latched_mutant_context_again = "context-again",
+    nmi_latched_mutant_no_dr7_zero = "no-dr7-zero",
+    nmi_latched_mutant_no_dr7_restore = "no-dr7-restore",
+    nmi_latched_mutant_no_cr2_restore = "no-cr2-restore",
+} NestedReturn::Ret {
+    nmi_latched_nret_mutant_no_window_check = "no-window-check",
+    nmi_latched_nret_mutant_no_latch = "no-latch",
+    nmi_latched_nret_mutant_flags_lost = "flags-lost",
+    nmi_latched_nret_mutant_rsp_off = "rsp-off",
+});
 
 impl NmiStack {
     /// Takes a stack, which must be all zeros, for the handler to run on.

@@ -17,6 +17,8 @@
 #[cfg(feature = "selftest")]
 mod inspect;
 mod latched;
+#[cfg(feature = "selftest")]
+mod mutant;
 mod naive;
 mod rostedt;
 mod softmask;
@@ -35,6 +37,10 @@ use crate::memory::stack::StackRange;
 const RFLAGS_DF: u32 = 1 << 10;
 /// The flag that is always set; with everything else clear.
 const RFLAGS_RESERVED: u32 = 1 << 1;
+/// The privilege level in a selector; not 0 in that of user code.
+const SELECTOR_RPL: u8 = 0b11;
+/// 1 in the image that has entries with known defects.
+const HAS_MUTANTS: u8 = cfg!(feature = "selftest") as u8;
 /// The eight enable bits of the debug control register.
 const DR7_ENABLED: u8 = 0xff;
 
@@ -118,8 +124,9 @@ pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
     };
     let stub = stub.ok_or(NoSuchVariant)?;
     if options.nmi_entry == NmiEntry::Softmask {
+        let stub = return_fault_stub(options, variant).ok_or(NoSuchVariant)?;
         // SAFETY: the stub lets through what is not its own, and is used with this strategy only.
-        unsafe { idt::install_general_protection(softmask::return_fault_stub(variant.unmask)) };
+        unsafe { idt::install_general_protection(stub) };
     }
     // SAFETY: (1) the stub is an NMI entry for this stack; (2) (caller) no NMI can arrive yet.
     unsafe { idt::install_nmi(stub) };
@@ -140,9 +147,22 @@ fn sound_stub(entry: NmiEntry, variant: Variant) -> Option<VirtAddr> {
 #[cfg(feature = "selftest")]
 fn mutant_stub(options: &Options<'_>, variant: Variant) -> Option<VirtAddr> {
     match options.nmi_entry {
+        NmiEntry::Naive => None,
         NmiEntry::Rostedt => rostedt::mutant(variant, options.mutant),
-        NmiEntry::Naive | NmiEntry::Latched | NmiEntry::Softmask | NmiEntry::Tristate => None,
+        NmiEntry::Latched => latched::mutant(variant, options.mutant),
+        NmiEntry::Softmask => softmask::mutant(variant, options.mutant),
+        NmiEntry::Tristate => tristate::mutant(variant, options.mutant),
     }
+}
+
+/// Returns what `softmask` has at vector 13.
+fn return_fault_stub(options: &Options<'_>, variant: Variant) -> Option<VirtAddr> {
+    #[cfg(feature = "selftest")]
+    if !options.mutant.is_empty() {
+        return softmask::mutant_return_fault(variant, options.mutant);
+    }
+    debug_assert!(options.mutant.is_empty(), "this image has no mutants");
+    Some(softmask::return_fault_stub(variant.unmask))
 }
 
 #[cfg(not(feature = "selftest"))]
@@ -153,6 +173,11 @@ const fn mutant_stub(_: &Options<'_>, _: Variant) -> Option<VirtAddr> {
 /// The strategy does not come in the form that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoSuchVariant;
+
+/// Returns how many bytes above `from` `to` is, both offsets into the same picture.
+const fn distance(from: usize, to: usize) -> isize {
+    to.cast_signed() - from.cast_signed()
+}
 
 /// Returns the address of an assembly label, declared as a byte of code.
 fn address_of(label: &'static u8) -> VirtAddr {

@@ -36,6 +36,7 @@ const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack bef
 const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
 
 global_asm!(
+    include_str!("../../arch/frame.S"),
     include_str!("context.S"),
     include_str!("naive.S"),
     HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,

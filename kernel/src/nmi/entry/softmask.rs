@@ -22,13 +22,15 @@ use core::mem::offset_of;
 use nmiprof_wire::{NestedReturn, Unmask};
 use x86_64::VirtAddr;
 
-use super::{Context, EntryCounters, Variant, address_of};
+use super::{Context, EntryCounters, HAS_MUTANTS, Variant, address_of, distance};
 use crate::arch::frame::{IretFrame, WORD};
 use crate::arch::gdt::{KERNEL_CODE, KERNEL_DATA};
 use crate::nmi::run;
 
 /// CS of a poisoned frame: a null selector, which no interrupted code can have.
 const POISONED_CS: u16 = 1;
+/// A bit that is set in every kernel address: without it, the address is not canonical.
+const CANONICAL_BIT: u8 = 62;
 /// Selectors below this are null (SDM volume 3, "Segment Selectors"): only the privilege level is set.
 const NULL_SELECTORS: u16 = 4;
 
@@ -81,13 +83,17 @@ const _: () = assert!(
 );
 
 global_asm!(
+    include_str!("../../arch/frame.S"),
     include_str!("context.S"),
+    include_str!("masked_return.S"),
     include_str!("softmask.S"),
+    HAS_MUTANTS = const HAS_MUTANTS,
     WORD = const WORD,
     HARDWARE_TO_RIP = const offset_of!(IretFrame, rip),
     HARDWARE_TO_CS = const offset_of!(IretFrame, cs),
-    HARDWARE_TO_EXECUTING = const neg(HARDWARE - EXECUTING),
-    HARDWARE_TO_RETURNING_CS = const neg(HARDWARE - RETURNING - offset_of!(IretFrame, cs)),
+    HARDWARE_TO_EXECUTING = const distance(HARDWARE, EXECUTING),
+    HARDWARE_TO_RETURNING_RIP = const distance(HARDWARE, RETURNING + offset_of!(IretFrame, rip)),
+    HARDWARE_TO_RETURNING_CS = const distance(HARDWARE, RETURNING + offset_of!(IretFrame, cs)),
     HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,
     HARDWARE_TO_NESTED = const COUNTERS + offset_of!(EntryCounters, nested) - HARDWARE,
     SCRATCH_TO_RIP = const HARDWARE + offset_of!(IretFrame, rip) - SCRATCH,
@@ -96,6 +102,7 @@ global_asm!(
     // A push moves RSP down as fast as the source moves up, so the same offset serves all five words.
     PUSH_HARDWARE_TO_SAVED = const HARDWARE + offset_of!(IretFrame, ss) - EXECUTING,
     PUSH_SAVED_TO_RETURNING = const offset_of!(IretFrame, ss),
+    CONTEXT_TO_EXECUTING = const EXECUTING - CONTEXT,
     CONTEXT_TO_SAVED = const SAVED - CONTEXT,
     RETURNING_TO_CS = const offset_of!(IretFrame, cs),
     RETURNING_TO_SAVED_CS = const SAVED + offset_of!(IretFrame, cs) - RETURNING,
@@ -106,6 +113,7 @@ global_asm!(
     ERROR_TO_RETURNING = const FAULT_RETURNING,
     ERROR_TO_RETURNING_CS = const FAULT_RETURNING + offset_of!(IretFrame, cs),
     POISONED_CS = const POISONED_CS,
+    CANONICAL_BIT = const CANONICAL_BIT,
     DR7_ENABLED = const super::DR7_ENABLED,
     KERNEL_CODE = const KERNEL_CODE,
     KERNEL_DATA = const KERNEL_DATA,
@@ -138,6 +146,39 @@ pub(super) fn return_fault_stub(unmask: Unmask) -> VirtAddr {
     }
 }
 
-const fn neg(distance: usize) -> isize {
-    -distance.cast_signed()
-}
+#[cfg(feature = "selftest")]
+super::mutant::stubs!(mutant: NestedReturn::Iret {
+    nmi_softmask_mutant_no_executing_check = "no-executing-check",
+    nmi_softmask_mutant_no_poison_check = "no-poison-check",
+    nmi_softmask_mutant_no_gap_check = "no-gap-check",
+    nmi_softmask_mutant_clear_early = "clear-early",
+    nmi_softmask_mutant_no_poison = "no-poison",
+    nmi_softmask_mutant_poison_rip = "poison-rip",
+    nmi_softmask_mutant_fault_not_executing = "fault-not-executing",
+    nmi_softmask_mutant_no_cure = "no-cure",
+    nmi_softmask_mutant_cure_early = "cure-early",
+    nmi_softmask_mutant_flags_lost = "flags-lost",
+    nmi_softmask_mutant_rsp_off = "rsp-off",
+    nmi_softmask_mutant_no_dr7_zero = "no-dr7-zero",
+    nmi_softmask_mutant_no_dr7_restore = "no-dr7-restore",
+    nmi_softmask_mutant_no_cr2_restore = "no-cr2-restore",
+});
+
+// What belongs to them at vector 13.
+#[cfg(feature = "selftest")]
+super::mutant::stubs!(mutant_return_fault: NestedReturn::Iret {
+    nmi_softmask_mutant_no_executing_check_return_fault = "no-executing-check",
+    nmi_softmask_mutant_no_poison_check_return_fault = "no-poison-check",
+    nmi_softmask_mutant_no_gap_check_return_fault = "no-gap-check",
+    nmi_softmask_mutant_clear_early_return_fault = "clear-early",
+    nmi_softmask_mutant_no_poison_return_fault = "no-poison",
+    nmi_softmask_mutant_poison_rip_return_fault = "poison-rip",
+    nmi_softmask_mutant_fault_not_executing_return_fault = "fault-not-executing",
+    nmi_softmask_mutant_no_cure_return_fault = "no-cure",
+    nmi_softmask_mutant_cure_early_return_fault = "cure-early",
+    nmi_softmask_mutant_flags_lost_return_fault = "flags-lost",
+    nmi_softmask_mutant_rsp_off_return_fault = "rsp-off",
+    nmi_softmask_mutant_no_dr7_zero_return_fault = "no-dr7-zero",
+    nmi_softmask_mutant_no_dr7_restore_return_fault = "no-dr7-restore",
+    nmi_softmask_mutant_no_cr2_restore_return_fault = "no-cr2-restore",
+});
