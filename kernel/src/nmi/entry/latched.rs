@@ -162,4 +162,13 @@ impl NmiStack {
         // NMI can arrive yet.
         unsafe { ptr::write(link as *mut u64, block_address) };
     }
+
+    /// Returns the addresses of what the entry keeps at the top of the second stack; empty where there is none.
+    #[cfg(feature = "selftest")]
+    pub(super) fn second_words(&self) -> core::ops::Range<u64> {
+        match self.read_counters().second {
+            0 => 0..0,
+            block => block - BLOCK as u64..block + size_of::<Block>() as u64,
+        }
+    }
 }

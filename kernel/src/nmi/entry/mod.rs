@@ -26,6 +26,9 @@ mod tristate;
 
 use core::ptr;
 
+#[cfg(feature = "selftest")]
+pub use inspect::text;
+
 use nmiprof_wire::{NestedReturn, NmiEntry, Options, Unmask};
 use x86_64::VirtAddr;
 

@@ -19,7 +19,8 @@ use nmiprof_wire::{NestedReturn, Unmask};
 use x86_64::VirtAddr;
 
 use super::{
-    Context, EntryCounters, HAS_MUTANTS, RFLAGS_DF, RFLAGS_RESERVED, SELECTOR_RPL, Variant, address_of, distance,
+    Context, EntryCounters, HAS_MUTANTS, RFLAGS_DF, RFLAGS_RESERVED, SELECTOR_RPL, Variant, address_of,
+    distance,
 };
 use crate::arch::frame::{IretFrame, WORD};
 use crate::arch::gdt::{KERNEL_CODE, KERNEL_DATA};
