@@ -12,12 +12,12 @@ use nmiprof_wire::{Failure, NmiCounters, Placement};
 use x86_64::registers::control::Cr2;
 
 use crate::arch::breakpoint::{self, Breakpoint};
-use crate::arch::experiment::{self, Registers, ScratchStack, line_start, write_cr2};
+use crate::arch::experiment::{self, LINE_INSTRUCTIONS, Registers, ScratchStack, line_start, write_cr2};
 use crate::arch::layout::PAGE_BYTES;
 use crate::arch::percpu::PerCpu;
 use crate::arch::{apic, budget};
 use crate::memory::vmalloc::LazyArea;
-use crate::nmi::experiment::{PROVOKED_TICKS_MAX, Plan};
+use crate::nmi::experiment::Plan;
 use crate::report;
 
 /// Every flag that survives `popfq` and does not raise an exception: CF PF AF ZF SF IF DF OF NT AC ID, and
@@ -29,6 +29,8 @@ const FLAGS_CLEAR: u64 = 0x2;
 const CR2: u64 = 0x5a5a_1234_5678;
 /// Bit of a seed that chooses the flags of a burst.
 const FLAGS_CHOICE: u64 = 1 << 32;
+/// Bits of a seed, from this one on, that choose the ticks of a burst.
+const BURST_TICKS_SHIFT: u32 = 33;
 /// Odd, with bits set all over: its multiples differ in every byte.
 const PATTERN: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -74,10 +76,11 @@ impl Bench {
     }
 
     /// Runs a burst: a first NMI, and `provoke` more, each by a run of the handler that some earlier one caused.
+    /// The timer's NMI comes anywhere among them, so that two may be nested in the same run.
     pub fn burst(&mut self, provoke: u32, seed: u64) -> Placement {
         let flags = if seed & FLAGS_CHOICE == 0 { FLAGS_CLEAR } else { FLAGS_SET };
         let plan = Plan { pages: self.pages(), timer: true, provoke, seed };
-        self.experiment(&wanted(PROVOKED_TICKS_MAX, flags), &plan)
+        self.experiment(&wanted(burst_ticks(seed), flags), &plan)
     }
 
     /// Sends one NMI, whose arrival must be immediate, and returns what failed.
@@ -144,6 +147,12 @@ impl Bench {
     fn pages(&self) -> Range<u64> {
         self.area.start()..self.area.start() + self.pages * PAGE_BYTES
     }
+}
+
+/// Chooses when the timer of a burst ends: before the line does, even if nothing but the line runs.
+#[expect(clippy::cast_possible_truncation, reason = "the remainder is smaller than the line")]
+const fn burst_ticks(seed: u64) -> u32 {
+    1 + (seed >> BURST_TICKS_SHIFT) as u32 % (LINE_INSTRUCTIONS / 2)
 }
 
 /// Makes registers that differ from each other and from one placement to the next.
