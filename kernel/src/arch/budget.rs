@@ -1,7 +1,7 @@
 //! A budget of instructions: what ends a machine that goes round in circles and takes no NMI any more.
 //!
 //! The budget is QEMU's ISA watchdog (`-device ib700`), which resets the machine when it was not renewed for two
-//! seconds of the virtual clock. Under `-icount shift=0` that is [`INSTRUCTIONS`], however fast the host is;
+//! seconds of the virtual clock. Under `-icount shift=0` that is two billion instructions, however fast the host is;
 //! `-no-reboot` makes it the end. Without the device the ports are nobody's, and nothing happens.
 //!
 //! Source: QEMU, `hw/watchdog/wdt_ib700.c`.
@@ -9,9 +9,6 @@
 #![expect(unsafe_code, reason = "writes to I/O ports")]
 
 use x86_64::instructions::port::PortWriteOnly;
-
-/// Instructions between two renewals that end the machine.
-pub const INSTRUCTIONS: u64 = 2_000_000_000;
 
 const DISABLE: u16 = 0x441;
 const ENABLE: u16 = 0x443;

@@ -76,6 +76,8 @@ fn resolve(frame: &mut TrapFrame) {
     if crate::selftest::exceptions::take(frame.vector) {
         return;
     }
+    #[cfg(feature = "selftest")]
+    crate::selftest::exit_window::take(frame.vector);
     let error = match frame.vector {
         PAGE_FAULT => {
             // Nothing before this may fault. An NMI may come first, but gives CR2 back (case 19).

@@ -158,6 +158,26 @@ fn mutant_stub(options: &Options<'_>, variant: Variant) -> Option<VirtAddr> {
     }
 }
 
+/// Returns the address of the `iretq` by which the plain form of a strategy leaves.
+#[cfg(feature = "selftest")]
+pub fn last_instruction(entry: NmiEntry) -> u64 {
+    unsafe extern "C" {
+        safe static nmi_naive_iretq: u8;
+        safe static nmi_rostedt_iretq: u8;
+        safe static nmi_latched_iretq: u8;
+        safe static nmi_softmask_iretq: u8;
+        safe static nmi_tristate_iretq: u8;
+    }
+    let label = match entry {
+        NmiEntry::Naive => &nmi_naive_iretq,
+        NmiEntry::Rostedt => &nmi_rostedt_iretq,
+        NmiEntry::Latched => &nmi_latched_iretq,
+        NmiEntry::Softmask => &nmi_softmask_iretq,
+        NmiEntry::Tristate => &nmi_tristate_iretq,
+    };
+    address_of(label).as_u64()
+}
+
 /// Returns what `softmask` has at vector 13.
 fn return_fault_stub(options: &Options<'_>, variant: Variant) -> Option<VirtAddr> {
     #[cfg(feature = "selftest")]
