@@ -60,9 +60,13 @@ impl ChunkEnd {
     /// [`PlaceError::Machine`] where it is QEMU that failed, or somebody ended it.
     pub fn of(boot: &Boot) -> Result<Self, PlaceError> {
         let says = boot.ending.to_string();
+        let has_begun = !boot.record.messages().placements().is_empty();
         Ok(match &boot.ending {
             Ending::Completed => Self::Complete,
-            Ending::Fatal(report) if report.cause == FatalCause::Configuration => Self::Refused(says),
+            // A refusal comes first of all. Later the kernel can only lack what a broken entry has used up.
+            Ending::Fatal(report) if report.cause == FatalCause::Configuration && !has_begun => {
+                Self::Refused(says)
+            }
             Ending::Reset => Self::Died(format!("{says}, or its budget of instructions was used up")),
             Ending::Fatal(_) | Ending::Speechless(_) | Ending::Unfinished | Ending::Hang { .. } => {
                 Self::Died(says)

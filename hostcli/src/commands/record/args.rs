@@ -303,6 +303,13 @@ mod tests {
     }
 
     #[test]
+    fn mutants_are_refused() {
+        let error = args(&["--append", "mutant=no-gap-check"]).check().expect_err("a mutant").to_string();
+        assert!(error.contains("mutant=no-gap-check") && error.contains("selftest nmi"), "{error}");
+        args(&["--append", "mutant="]).check().expect("none is none");
+    }
+
+    #[test]
     fn qemu_arguments_are_taken_verbatim_and_in_order() {
         let args = args(&["--qemu-arg", "-d", "--qemu-arg", "int,cpu_reset", "--qemu-arg=-m"]);
         assert_eq!(args.machine.qemu_args, ["-d", "int,cpu_reset", "-m"]);
