@@ -11,6 +11,23 @@
 //! - **NMI-transparent**: the interrupted code gets back every register, flag, CR2, DR7 and its stack;
 //! - **NMI-live**: after the outermost return NMIs are unmasked, and nested arrivals can't grow the stack
 //!   without bound.
+//!
+//! # What none of them closes
+//!
+//! Each exit gives its state up a few instructions before its `iretq`, and recognizes an NMI in between by where it
+//! is: RIP, RSP or the frame. An exception with a stack of its own (#DB, #MC, #DF) in these instructions hides
+//! that, and an NMI inside *its* handler would be taken for a first one and overwrite the frame that the exit
+//! still needs. Two of the answers that come to mind cost every NMI something: to look at the other stacks as
+//! well, or never to give the state up before the `iretq`. Instead nothing that comes there returns:
+//! - #DB: DR7 is the interrupted one there, so a breakpoint could hit. `arch::breakpoint`, in the only image that
+//!   sets any, refuses what the entries execute and write, as Linux does; and the trap flag is clear.
+//! - #MC is fatal, here as anywhere. Its report comes out whole: it is on a stack that no NMI touches.
+//! - #DF: nothing there can fault twice; it is fatal as well.
+//!
+//! `tests/tests/exit_window.rs` forces the first two for every strategy.
+//!
+//! The `iretq` itself faults if the segments of the interrupted user code have become bad. That exception runs on
+//! the entry's stack, with the state free, and an NMI inside it does the same harm. No code here has such a frame.
 
 #![expect(unsafe_code, reason = "names symbols of the assembly and reads counters on the NMI stack")]
 

@@ -1,6 +1,6 @@
 //! `softmask`: the entry that Torvalds proposed in 2010, and that was never merged.
 //!
-//! **Idea.** A nested NMI runs nothing. It makes the frame that its outer NMI will return from unusable
+//! **Idea**, after Torvalds and Molnar on linux-kernel (July 2010). A nested NMI runs nothing. It makes the frame that its outer NMI will return from unusable
 //! and goes back without `iret`, so that NMIs stay masked. The outer one's `iretq` then raises #GP, and
 //! that exception repairs the frame from a copy and runs the handler again. The assembly file has the
 //! picture, the steps and the windows.
@@ -12,7 +12,11 @@
 //! **Vector 13** gets a stub of its own, which lets through to the shared path what is not a poisoned
 //! return. #GP must not have an interrupt stack.
 //!
-//! **Cost** over [`naive`](super::naive): the classification, two copies of the frame, and the state.
+//! **Cost** over [`naive`](super::naive): the classification, two copies of the frame, and the state: 19
+//! instructions. A run for a nested NMI costs a fault, and every #GP one comparison.
+//!
+//! **What it can't do**: give RF back to its outer NMI, which runs with no breakpoint. And what none of them can:
+//! see [the entries](super).
 
 #![expect(unsafe_code, reason = "names symbols of the assembly")]
 

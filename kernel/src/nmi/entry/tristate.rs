@@ -1,6 +1,6 @@
 //! `tristate`: the three states of i386 Linux, brought to x86-64.
 //!
-//! **Idea.** A word on the NMI stack says *not running*, *executing* or *latched*. A nested NMI sets it to
+//! **Idea**, after the i386 entry of Linux (3.3 and later). A word on the NMI stack says *not running*, *executing* or *latched*. A nested NMI sets it to
 //! latched and leaves; the exit decrements it and runs again if that does not free it. The registers are
 //! restored before the decrement, so that what remains between it and the `iretq` is a window of two
 //! instructions with nothing to lose: an NMI there runs again from the frame that was saved at first.
@@ -12,9 +12,12 @@
 //! and the next run asks for yet another run; here the state is assigned right before the next run, which
 //! serves it.
 //!
-//! **Cost** over [`naive`](super::naive): the classification, the state, and one copy of the frame: ten
-//! instructions, or twelve where the interrupted code lies below the window, as all of user code does. The
+//! **Cost** over [`naive`](super::naive): the classification, the state, and one copy of the frame: twelve
+//! instructions, or fourteen where the interrupted code lies below the window, as all of user code does. The
 //! entry works on memory and RFLAGS alone; a nested NMI is six instructions from entry to `iretq`.
+//!
+//! **What it can't do**: keep NMIs masked in the outer one; a nested NMI returns by `iretq` always. And what none of
+//! them can: see [the entries](super).
 
 #![expect(unsafe_code, reason = "names symbols of the assembly")]
 
