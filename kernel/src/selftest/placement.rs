@@ -150,7 +150,6 @@ impl Bench {
 }
 
 /// Chooses when the timer of a burst ends: before the line does, even if nothing but the line runs.
-#[expect(clippy::cast_possible_truncation, reason = "the remainder is smaller than the line")]
 const fn burst_ticks(seed: u64) -> u32 {
     1 + (seed >> BURST_TICKS_SHIFT) as u32 % (LINE_INSTRUCTIONS / 2)
 }
