@@ -61,6 +61,11 @@ impl Code {
         Ok(code)
     }
 
+    /// Returns every label of the code.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.labels.values().flatten().map(String::as_str)
+    }
+
     /// Finds a label.
     #[must_use]
     pub fn address(&self, label: &str) -> Option<u64> {

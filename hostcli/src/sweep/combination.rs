@@ -1,8 +1,13 @@
-//! What is swept: entry strategies in every form, which of them are sound, and their known defects.
+//! What is swept: entry strategies in every form, and which of them are sound.
 
 use std::fmt;
 
 use nmiprof_wire::{FaultReturn, Line, NestedReturn, NmiEntry, Options, Unmask};
+
+/// Seed of the storm that mutants and their sound form go through.
+const STORM_SEED: u32 = 20_261_121;
+/// Its nestings: the rarest defect shows about twenty times.
+pub const STORM_NESTINGS: u32 = 100_000;
 
 /// One form of an entry strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,26 +54,19 @@ impl Combination {
         format!("nmi_{}{early}{nret}", self.entry)
     }
 
-    /// Returns the names of the known defects that this combination has to show.
-    ///
-    /// They are tried where NMIs reach nearly everything, so that no window hides behind the mask.
-    #[must_use]
-    pub fn mutants(&self) -> &'static [&'static str] {
-        let reaches_all = self.unmask == Unmask::Early && self.fault_return == FaultReturn::Iret;
-        if !reaches_all || self.nested_return != NestedReturn::Iret {
-            return &[];
-        }
-        match self.entry {
-            NmiEntry::Rostedt => {
-                &["no-window-check", "no-gap-check", "clear-early", "no-cr2-restore", "save-again"]
-            }
-            NmiEntry::Naive | NmiEntry::Latched | NmiEntry::Softmask | NmiEntry::Tristate => &[],
-        }
-    }
-
     /// Returns the kernel command line for the placements of a request.
     #[must_use]
     pub fn command_line(&self, request: &Request<'_>) -> String {
+        self.command_line_for("sweep", request)
+    }
+
+    /// Returns the kernel command line for a storm, with the known defect `mutant`; empty for none.
+    #[must_use]
+    pub fn storm_command_line(&self, mutant: &str) -> String {
+        self.command_line_for("storm", &Request { mutant, first: STORM_SEED, last: STORM_NESTINGS })
+    }
+
+    fn command_line_for(&self, selftest: &str, request: &Request<'_>) -> String {
         let options = Options {
             nmi_entry: self.entry,
             fault_return: self.fault_return,
@@ -79,7 +77,7 @@ impl Combination {
             sweep_first: request.first,
             sweep_last: request.last,
             mutant: request.mutant,
-            selftest: "sweep",
+            selftest,
             ..Options::default()
         };
         options.to_string()
@@ -150,16 +148,5 @@ mod tests {
         assert!(!options.unsafe_nmi);
         let unsound = naive(FaultReturn::Iret, Unmask::Fault);
         assert!(unsound.command_line(&Request { mutant: "", first: 1, last: 1 }).contains("unsafe_nmi=on"));
-    }
-
-    #[test]
-    fn defects_are_tried_where_nmis_reach_nearly_everything() {
-        for combination in Combination::all() {
-            let reaches_all =
-                combination.unmask == Unmask::Early && combination.fault_return == FaultReturn::Iret;
-            let is_rostedt =
-                combination.entry == NmiEntry::Rostedt && combination.nested_return == NestedReturn::Iret;
-            assert_eq!(combination.mutants().is_empty(), !(reaches_all && is_rostedt), "{combination}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! One combination from end to end: reference trace, sweep, mutants.
+//! One combination from end to end: reference trace, sweep, storm, mutants.
 
 use std::io;
 
@@ -6,10 +6,11 @@ use nmiprof_wire::{FatalCause, Placement};
 
 use super::boundary::Boundaries;
 use super::code::{Code, CodeError, Window};
-use super::combination::{Combination, Request};
+use super::combination::{Combination, Request, STORM_NESTINGS};
 use super::judge::Judge;
+use super::mutant::{Mutant, ShownBy};
 use super::outcome::{Mutants, Outcome};
-use super::placer::{PlaceError, Placer};
+use super::placer::{Chunk, ChunkEnd, PlaceError, Placer};
 use super::run::{Plan, Sweep, SweepError};
 use super::tracer::{Tracer, TracerError};
 use crate::capture::Record;
@@ -115,39 +116,92 @@ impl Examiner<'_> {
         outcome.take_boundaries(&reference.boundaries, &reference.windows);
         outcome.take_judgement(&judge.judge(&sweep), self.code);
         outcome.complete = sweep.is_whole && has_returned(&sweep.placements);
+        if self.mutants_of(combination).any(|mutant| mutant.shown_by == ShownBy::Storm) {
+            outcome.take_storm(storm_failures(&self.placer.storm(combination, "")?));
+        }
         outcome.mutants = self.mutants(&plan, &sweep, on_progress)?;
         Ok(outcome)
     }
 
     /// Says why there is no result: nothing was swept, and no mutant was caught.
     fn without_result(&self, combination: &Combination, why: String) -> Outcome {
-        let total = combination.mutants().len().min(self.mutants_max);
+        let total = self.mutants_of(combination).count();
         let mutants = Mutants { total, ..Mutants::default() };
         Outcome { no_result: Some(why), mutants, ..Outcome::new(combination) }
     }
 
-    /// Does the sweep again with each known defect, over the same placements.
+    fn mutants_of(&self, combination: &Combination) -> impl Iterator<Item = &'static Mutant> {
+        combination.mutants().iter().take(self.mutants_max)
+    }
+
+    /// Does the sweep again over the same placements, or the storm, with each known defect.
     fn mutants(
         &self,
         plan: &Plan<'_>,
         sweep: &Sweep,
         on_progress: &dyn Fn(u64),
     ) -> Result<Mutants, ExamineError> {
-        let names = plan.combination.mutants().iter().take(self.mutants_max);
         let last = sweep.placements.last().map_or(plan.ticks, |placement| placement.ticks);
-        let mut mutants = Mutants { total: names.len(), ..Mutants::default() };
-        for mutant in names {
-            let plan =
-                Plan { mutant, ticks: last, ticks_max: last, deaths_max: 1, stops_at_failure: true, ..*plan };
-            match plan.sweep(self.placer, &|_| true, on_progress) {
-                Ok(sweep) if sweep.has_failed() => mutants.caught += 1,
-                Ok(_) => mutants.survived.push(mutant),
-                Err(SweepError::Refused(_)) => mutants.not_built.push(mutant),
-                Err(SweepError::Place(error)) => return Err(error.into()),
+        let mut mutants = Mutants::default();
+        for mutant in self.mutants_of(plan.combination) {
+            mutants.total += 1;
+            let trial = match mutant.shown_by {
+                ShownBy::Sweep => self.sweep_mutant(plan, last, mutant.name, on_progress)?,
+                ShownBy::Storm => Trial::of_storm(&self.placer.storm(plan.combination, mutant.name)?),
+            };
+            match trial {
+                Trial::Caught => mutants.caught += 1,
+                Trial::Survived => mutants.survived.push(mutant.name),
+                Trial::NotBuilt => mutants.not_built.push(mutant.name),
             }
         }
         Ok(mutants)
     }
+
+    fn sweep_mutant(
+        &self,
+        plan: &Plan<'_>,
+        last: u32,
+        mutant: &str,
+        on_progress: &dyn Fn(u64),
+    ) -> Result<Trial, PlaceError> {
+        let plan =
+            Plan { mutant, ticks: last, ticks_max: last, deaths_max: 1, stops_at_failure: true, ..*plan };
+        match plan.sweep(self.placer, &|_| true, on_progress) {
+            Ok(sweep) if sweep.has_failed() => Ok(Trial::Caught),
+            Ok(_) => Ok(Trial::Survived),
+            Err(SweepError::Refused(_)) => Ok(Trial::NotBuilt),
+            Err(SweepError::Place(error)) => Err(error),
+        }
+    }
+}
+
+/// What came of one mutant.
+enum Trial {
+    /// It failed.
+    Caught,
+    /// It did not.
+    Survived,
+    /// The kernel does not know it.
+    NotBuilt,
+}
+
+impl Trial {
+    fn of_storm(storm: &Chunk) -> Self {
+        match storm.end {
+            ChunkEnd::Refused(_) => Self::NotBuilt,
+            _ if storm_failures(storm) > 0 => Self::Caught,
+            _ => Self::Survived,
+        }
+    }
+}
+
+/// Counts what failed in a storm: reports with failures, and the storm itself where it ended too early.
+fn storm_failures(storm: &Chunk) -> u64 {
+    let failed = storm.placements.iter().filter(|report| report.failures != 0).count() as u64;
+    let nestings: u64 = storm.placements.iter().map(|report| u64::from(report.nested)).sum();
+    let is_whole = storm.end == ChunkEnd::Complete && nestings >= u64::from(STORM_NESTINGS);
+    failed + u64::from(!is_whole)
 }
 
 fn plan<'a>(combination: &'a Combination, boundaries: &Boundaries) -> Plan<'a> {

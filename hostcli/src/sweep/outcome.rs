@@ -11,6 +11,9 @@ use super::code::{Code, Window};
 use super::combination::Combination;
 use super::judge::{FailedPlacement, Judgement};
 
+/// What a failure of the storm is counted as.
+const STORM: &str = "storm";
+
 /// An address, in JSON as a string: a number of 64 bits would lose digits in many readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(pub u64);
@@ -167,6 +170,14 @@ impl Outcome {
         self.failures_by_kind.clone_from(&judgement.failures_by_kind);
         self.first_failures =
             judgement.first_failures.iter().map(|failed| Failed::new(failed, code)).collect();
+    }
+
+    /// Takes the failures of a storm in.
+    pub fn take_storm(&mut self, failures: u64) {
+        if failures > 0 {
+            self.failures += failures;
+            *self.failures_by_kind.entry(STORM).or_default() += failures;
+        }
     }
 
     /// Tells whether this is what was claimed: a sound combination has nothing missed and no failure, an

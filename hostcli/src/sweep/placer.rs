@@ -11,10 +11,11 @@ use nmiprof_wire::{FatalCause, Placement};
 use super::combination::{Combination, Request};
 use crate::machine::{Boot, BootError, Ending, MachineConfig, Program, boot};
 
-/// Wall time of a machine that has nothing to do.
-const LIMIT_BASE: Duration = Duration::from_secs(15);
-/// Wall time of one placement: ten times what it takes on a busy host.
-const LIMIT_PER_PLACEMENT: Duration = Duration::from_millis(10);
+/// The device that ends a machine which goes round in circles: the kernel renews its budget of instructions before
+/// each placement, and QEMU resets the machine when that is used up.
+const BUDGET: [&str; 2] = ["-device", "ib700"];
+/// Wall time of a machine: for what the budget does not see, such as a QEMU that hangs.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Does placements.
 pub trait Placer: Sync {
@@ -23,6 +24,13 @@ pub trait Placer: Sync {
     /// # Errors
     /// [`PlaceError`] where there was no machine to judge by: that is the host's fault.
     fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError>;
+
+    /// Runs a storm with the known defect `mutant`, or without one where that is empty. The chunk holds its
+    /// reports, up to the one after which the machine died.
+    ///
+    /// # Errors
+    /// As [`Placer::place`].
+    fn storm(&self, combination: &Combination, mutant: &str) -> Result<Chunk, PlaceError>;
 }
 
 /// What came of a request.
@@ -45,21 +53,24 @@ pub enum ChunkEnd {
     Died(String),
 }
 
-impl Chunk {
+impl ChunkEnd {
     /// Judges a machine that has ended.
     ///
     /// # Errors
     /// [`PlaceError::Machine`] where it is QEMU that failed, or somebody ended it.
-    pub fn of(boot: &Boot, request: &Request<'_>) -> Result<Self, PlaceError> {
+    pub fn of(boot: &Boot) -> Result<Self, PlaceError> {
         let says = boot.ending.to_string();
-        let end = match &boot.ending {
-            Ending::Completed => ChunkEnd::Complete,
-            Ending::Fatal(report) if report.cause == FatalCause::Configuration => ChunkEnd::Refused(says),
-            Ending::Fatal(_)
-            | Ending::Speechless(_)
-            | Ending::Unfinished
-            | Ending::Reset
-            | Ending::Hang { .. } => ChunkEnd::Died(says),
+        let has_begun = !boot.record.messages().placements().is_empty();
+        Ok(match &boot.ending {
+            Ending::Completed => Self::Complete,
+            // A refusal comes first of all. Later the kernel can only lack what a broken entry has used up.
+            Ending::Fatal(report) if report.cause == FatalCause::Configuration && !has_begun => {
+                Self::Refused(says)
+            }
+            Ending::Reset => Self::Died(format!("{says}, or its budget of instructions was used up")),
+            Ending::Fatal(_) | Ending::Speechless(_) | Ending::Unfinished | Ending::Hang { .. } => {
+                Self::Died(says)
+            }
             Ending::NoExitDevice | Ending::Interrupted | Ending::QemuFailed(_) => {
                 return Err(PlaceError::Machine {
                     says,
@@ -67,8 +78,17 @@ impl Chunk {
                     command: boot.command_line.to_string(),
                 });
             }
-        };
-        Ok(Self::checked(boot.record.messages().placements(), end, request))
+        })
+    }
+}
+
+impl Chunk {
+    /// Takes what a machine that has ended reported.
+    ///
+    /// # Errors
+    /// [`PlaceError::Machine`] where it is QEMU that failed, or somebody ended it.
+    pub fn of(boot: &Boot, request: &Request<'_>) -> Result<Self, PlaceError> {
+        Ok(Self::checked(boot.record.messages().placements(), ChunkEnd::of(boot)?, request))
     }
 
     /// Keeps the placements that were asked for, up to the first that is out of order.
@@ -101,16 +121,27 @@ pub struct QemuPlacer<'a> {
     pub image: &'static [u8],
 }
 
-impl Placer for QemuPlacer<'_> {
-    fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError> {
+impl QemuPlacer<'_> {
+    fn boot(&self, kernel_command_line: String) -> Result<Boot, PlaceError> {
         let directory = tempfile::tempdir()?;
-        let placements = request.last - request.first + 1;
         let config = MachineConfig {
-            kernel_command_line: combination.command_line(request),
-            limit: LIMIT_BASE + LIMIT_PER_PLACEMENT * placements,
+            kernel_command_line,
+            extra_args: BUDGET.map(str::to_owned).to_vec(),
+            limit: LIMIT,
             ..MachineConfig::new(self.image, directory.path().join("line"))
         };
-        Chunk::of(&boot(self.program, &config, &mut ())?, request)
+        Ok(boot(self.program, &config, &mut ())?)
+    }
+}
+
+impl Placer for QemuPlacer<'_> {
+    fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError> {
+        Chunk::of(&self.boot(combination.command_line(request))?, request)
+    }
+
+    fn storm(&self, combination: &Combination, mutant: &str) -> Result<Chunk, PlaceError> {
+        let boot = self.boot(combination.storm_command_line(mutant))?;
+        Ok(Chunk { placements: boot.record.messages().placements().to_vec(), end: ChunkEnd::of(&boot)? })
     }
 }
 

@@ -151,6 +151,10 @@ mod tests {
             };
             Ok(Chunk { placements, end })
         }
+
+        fn storm(&self, _: &Combination, _: &str) -> Result<Chunk, PlaceError> {
+            Ok(Chunk { placements: Vec::new(), end: ChunkEnd::Complete })
+        }
     }
 
     fn plan(combination: &Combination) -> Plan<'_> {

@@ -32,18 +32,6 @@ exception_stub_\vector:
     jmp exception_common
 .endm
 
-.macro pop_caller_saved
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
-.endm
-
 .text
 .irp vector, 0, 1, 3, 4, 5, 6, 7, 9, 15, 16, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28, 31
     exception_stub \vector
@@ -58,15 +46,7 @@ exception_stub_\vector:
 .balign 16
 // # State: RSP = TrapFrame.vector; every register but RSP is the interrupted one; DF unknown.
 exception_common:
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
+    push_caller_saved
     cld
     mov rdi, rsp
     call {handle_exception}

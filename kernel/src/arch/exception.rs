@@ -24,6 +24,7 @@ const PAGE_FAULT: u64 = 14;
 const MACHINE_CHECK: u64 = 18;
 
 global_asm!(
+    include_str!("frame.S"),
     include_str!("exception.S"),
     handle_exception = sym handle_exception,
     WORD = const WORD,
@@ -75,6 +76,8 @@ fn resolve(frame: &mut TrapFrame) {
     if crate::selftest::exceptions::take(frame.vector) {
         return;
     }
+    #[cfg(feature = "selftest")]
+    crate::selftest::exit_window::take(frame.vector);
     let error = match frame.vector {
         PAGE_FAULT => {
             // Nothing before this may fault. An NMI may come first, but gives CR2 back (case 19).

@@ -46,6 +46,18 @@ pub unsafe fn install_general_protection(stub: VirtAddr) {
     unsafe { table.lock().general_protection_fault.set_handler_addr(stub) };
 }
 
+/// Sends vector 1 to the entry of #MC, on the stack of #MC: what raises #DB then looks like a machine check.
+#[cfg(feature = "selftest")]
+pub fn swap_debug_for_machine_check() {
+    let table = IDT.call_once(|| Mutex::new(exceptions()));
+    let mut table = table.lock();
+    let machine_check = stub(18);
+    // SAFETY: neither exception pushes an error code.
+    let options = unsafe { table.debug.set_handler_addr(machine_check) };
+    // SAFETY: every CPU has this stack, and it is the one of the entry.
+    unsafe { options.set_stack_index(Ist::MachineCheck as u16) };
+}
+
 /// Sets table fields to their exception stubs, on interrupt stacks where one is named.
 macro_rules! set_stubs {
     ($idt:ident: $($field:ident = $vector:literal $(on $ist:ident)?),+ $(,)?) => {

@@ -4,6 +4,10 @@
 
 pub mod apic;
 pub mod boot;
+#[cfg(feature = "selftest")]
+pub mod breakpoint;
+#[cfg(feature = "selftest")]
+pub mod budget;
 pub mod build_id;
 pub mod clock;
 pub mod cpu;

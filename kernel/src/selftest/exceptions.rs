@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::arch::apic::LocalApic;
+use crate::arch::breakpoint::{self, Breakpoint, Refused};
 use crate::arch::{fallible, percpu, raise};
 use crate::info;
 use crate::nmi::PerCpu;
@@ -25,8 +26,11 @@ static PROVOKED: AtomicBool = AtomicBool::new(false);
 static PROTECTION_FAULTS: AtomicU64 = AtomicU64::new(0);
 
 /// Starts to raise exceptions in every NMI, and to watch the word.
+///
+/// # Panics
+/// If the breakpoint is refused.
 pub fn start() {
-    raise::watch_writes(Some(&WATCHED));
+    watch().expect("no NMI entry writes the word");
     ACTIVE.store(true, Ordering::Relaxed);
 }
 
@@ -75,19 +79,24 @@ pub fn finish() {
     if !ACTIVE.load(Ordering::Relaxed) {
         return;
     }
-    let debug_control = raise::debug_control();
+    let debug_control = breakpoint::control();
     let before = TAKEN[1].load(Ordering::Relaxed);
     WATCHED.fetch_add(1, Ordering::Relaxed);
     let watched = TAKEN[1].load(Ordering::Relaxed) - before;
     ACTIVE.store(false, Ordering::Relaxed);
-    let expected = raise::watch_writes(Some(&WATCHED));
-    raise::watch_writes(None);
+    let expected = watch();
+    breakpoint::clear();
     let [breakpoints, debugs, machine_checks] = TAKEN.each_ref().map(|count| count.load(Ordering::Relaxed));
     let protections = PROTECTION_FAULTS.load(Ordering::Relaxed);
     let runs = percpu::current().nmi.snapshot().runs;
     info!(
         "exceptions: {breakpoints} #BP, {debugs} #DB, {machine_checks} #MC, {protections} #GP in {runs} runs; \
          {watched} #DB by the thread's watched write; DR7 kept: {}",
-        debug_control == expected,
+        Ok(debug_control) == expected,
     );
+}
+
+/// Raises #DB at every write to the word from here on. Returns DR7.
+fn watch() -> Result<u64, Refused> {
+    Breakpoint::Write(WATCHED.as_ptr().addr() as u64).set()
 }

@@ -11,9 +11,9 @@ use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::structures::DescriptorTablePointer;
 
-use super::{exceptions, storm, sweep};
-use crate::arch::layout;
+use super::{exceptions, exit_window, storm, sweep};
 use crate::arch::percpu::PerCpu;
+use crate::arch::{budget, layout};
 use crate::report;
 
 /// The mutant loses every sample whose turn it is, without a trace.
@@ -23,8 +23,7 @@ const SKIP_EVERY: u32 = 100;
 /// by the NMI.
 static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 
-const KNOWN: &str =
-    "panic, hang, triple-fault, exception, exceptions, stack-overflow, skip-ring-write, sweep, storm";
+const KNOWN: &str = "panic, hang, spin, triple-fault, exception, exceptions, stack-overflow, skip-ring-write, sweep, storm, exit-window";
 
 /// Does what the command line asks for.
 ///
@@ -35,6 +34,7 @@ pub fn trigger(name: &str) {
         "" => {}
         "panic" => panic!("a panic on request"),
         "hang" => hang(),
+        "spin" => spin(),
         "triple-fault" => triple_fault(),
         "exception" => read_unmapped(),
         "exceptions" => exceptions::start(),
@@ -42,7 +42,7 @@ pub fn trigger(name: &str) {
             core::hint::black_box(recurse(0));
         }
         "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
-        "sweep" | "storm" => {}
+        "sweep" | "storm" | "exit-window" => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
 }
@@ -52,6 +52,7 @@ pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu) -> bool {
     match options.selftest {
         "sweep" => sweep::run(options, cpu),
         "storm" => storm::run(options, cpu),
+        "exit-window" => exit_window::run(options, cpu),
         _ => return false,
     }
     true
@@ -79,6 +80,15 @@ fn hang() -> ! {
     interrupts::disable();
     loop {
         hlt();
+    }
+}
+
+/// Executes instructions for ever, and takes no interrupt: only its budget ends that.
+fn spin() -> ! {
+    interrupts::disable();
+    budget::renew();
+    loop {
+        core::hint::black_box(());
     }
 }
 

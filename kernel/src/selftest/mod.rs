@@ -5,6 +5,8 @@
 #[cfg(feature = "selftest")]
 pub mod exceptions;
 #[cfg(feature = "selftest")]
+pub mod exit_window;
+#[cfg(feature = "selftest")]
 mod image;
 #[cfg(feature = "selftest")]
 mod placement;

@@ -10,17 +10,14 @@ use core::ops::Range;
 use nmiprof_pmu::CountdownTimer;
 use nmiprof_wire::{Failure, NmiCounters, Placement};
 use x86_64::registers::control::Cr2;
-use x86_64::registers::debug::{
-    BreakpointCondition, BreakpointSize, DebugAddressRegister, DebugAddressRegisterNumber, Dr0, Dr7,
-    Dr7Flags, Dr7Value,
-};
 
-use crate::arch::apic;
-use crate::arch::experiment::{self, Registers, ScratchStack, line_start, write_cr2};
-use crate::arch::layout::{HEAP, PAGE_BYTES};
+use crate::arch::breakpoint::{self, Breakpoint};
+use crate::arch::experiment::{self, LINE_INSTRUCTIONS, Registers, ScratchStack, line_start, write_cr2};
+use crate::arch::layout::PAGE_BYTES;
 use crate::arch::percpu::PerCpu;
+use crate::arch::{apic, budget};
 use crate::memory::vmalloc::LazyArea;
-use crate::nmi::experiment::{PROVOKED_TICKS_MAX, Plan};
+use crate::nmi::experiment::Plan;
 use crate::report;
 
 /// Every flag that survives `popfq` and does not raise an exception: CF PF AF ZF SF IF DF OF NT AC ID, and
@@ -32,8 +29,8 @@ const FLAGS_CLEAR: u64 = 0x2;
 const CR2: u64 = 0x5a5a_1234_5678;
 /// Bit of a seed that chooses the flags of a burst.
 const FLAGS_CHOICE: u64 = 1 << 32;
-/// Mapped nowhere: the breakpoint in DR0 is never hit.
-const BREAKPOINT: u64 = HEAP - PAGE_BYTES;
+/// Bits of a seed, from this one on, that choose the ticks of a burst.
+const BURST_TICKS_SHIFT: u32 = 33;
 /// Odd, with bits set all over: its multiples differ in every byte.
 const PATTERN: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -44,7 +41,6 @@ pub struct Bench {
     /// Pages of the area.
     pages: u64,
     stack: Box<ScratchStack>,
-    dr7: u64,
 }
 
 impl Bench {
@@ -59,14 +55,12 @@ impl Bench {
             ));
         }
         cpu.nmi.stack().paint_canary();
-        Dr0::write(BREAKPOINT);
-        Dr7::write(breakpoint_control());
-        Self { cpu, area, pages, stack: Box::new(ScratchStack::new()), dr7: Dr7::read_raw() }
+        Self { cpu, area, pages, stack: Box::new(ScratchStack::new()) }
     }
 
     /// Leaves the CPU as it was.
     pub fn finish(self) {
-        Dr7::write(Dr7Value::from(Dr7Flags::empty()));
+        budget::lift();
         self.cpu.apic.mask_timer();
     }
 
@@ -82,10 +76,11 @@ impl Bench {
     }
 
     /// Runs a burst: a first NMI, and `provoke` more, each by a run of the handler that some earlier one caused.
+    /// The timer's NMI comes anywhere among them, so that two may be nested in the same run.
     pub fn burst(&mut self, provoke: u32, seed: u64) -> Placement {
         let flags = if seed & FLAGS_CHOICE == 0 { FLAGS_CLEAR } else { FLAGS_SET };
         let plan = Plan { pages: self.pages(), timer: true, provoke, seed };
-        self.experiment(&wanted(PROVOKED_TICKS_MAX, flags), &plan)
+        self.experiment(&wanted(burst_ticks(seed), flags), &plan)
     }
 
     /// Sends one NMI, whose arrival must be immediate, and returns what failed.
@@ -102,12 +97,14 @@ impl Bench {
         let (cpu, seed) = (self.cpu, wanted.rbp_to_r15[0]);
         self.area.decommit(|frame| cpu.reserve.put_back(frame));
         self.stack.paint(seed);
-        Dr7::write_raw(self.dr7);
         write_cr2(CR2);
         let before = cpu.nmi.snapshot();
         cpu.nmi.experiment.begin(plan, before.entries);
+        budget::renew();
+        let debug_control = self.watch_handler();
         let found = experiment::run(wanted, &self.stack);
-        let (cr2, dr7) = (Cr2::read_raw(), Dr7::read_raw());
+        let (cr2, dr7) = (Cr2::read_raw(), breakpoint::control());
+        breakpoint::clear();
         cpu.apic.disarm();
         let after = cpu.nmi.snapshot();
         let outcome = cpu.nmi.experiment.end(after.entries);
@@ -127,7 +124,7 @@ impl Bench {
             check(Failure::Flags, registers.rflags == wanted.rflags);
             check(Failure::Stack, rsp == self.stack.pointer() && self.stack.is_intact(seed));
             check(Failure::Cr2, cr2 == CR2);
-            check(Failure::Dr7, dr7 == self.dr7);
+            check(Failure::Dr7, dr7 == debug_control);
         }
         Placement {
             ticks: wanted.ticks(),
@@ -139,17 +136,22 @@ impl Bench {
         }
     }
 
+    /// Sets a breakpoint that every run of the handler hits, unless DR7 is zeroed for it: the #DB would be fatal.
+    /// Returns DR7.
+    fn watch_handler(&self) -> u64 {
+        let word = Breakpoint::Write(self.cpu.nmi.experiment.written_by_runs());
+        word.set()
+            .unwrap_or_else(|_| report::configuration(format_args!("an NMI entry writes the handler's word")))
+    }
+
     fn pages(&self) -> Range<u64> {
         self.area.start()..self.area.start() + self.pages * PAGE_BYTES
     }
 }
 
-/// A breakpoint on 8 bytes that nothing writes to.
-fn breakpoint_control() -> Dr7Value {
-    let mut control = Dr7Value::from(Dr7Flags::LOCAL_BREAKPOINT_0_ENABLE);
-    control.set_condition(DebugAddressRegisterNumber::Dr0, BreakpointCondition::DataWrites);
-    control.set_size(DebugAddressRegisterNumber::Dr0, BreakpointSize::Length8B);
-    control
+/// Chooses when the timer of a burst ends: before the line does, even if nothing but the line runs.
+const fn burst_ticks(seed: u64) -> u32 {
+    1 + (seed >> BURST_TICKS_SHIFT) as u32 % (LINE_INSTRUCTIONS / 2)
 }
 
 /// Makes registers that differ from each other and from one placement to the next.

@@ -53,6 +53,12 @@ impl Args {
                 "--cpus {cpus}: the kernel runs on one CPU so far; leave --cpus out"
             )));
         }
+        if let Some(mutant) = self.mutant() {
+            return Err(Error::Usage(format!(
+                "--append mutant={mutant}: an NMI entry with a known defect makes no profile; leave the word out, or \
+                 see `nmiprof selftest nmi`"
+            )));
+        }
         match self.sampling.event.as_deref() {
             None | Some("instructions") => Ok(()),
             Some(other) => Err(Error::Usage(format!(
@@ -60,6 +66,12 @@ impl Args {
                  instructions, which a timer stands in for (exactly, with --icount on)"
             ))),
         }
+    }
+
+    /// Returns the mutant that the user's own words ask for.
+    fn mutant(&self) -> Option<&str> {
+        let words = self.machine.append.as_deref()?.split_ascii_whitespace();
+        words.filter_map(|word| word.strip_prefix("mutant=")).next_back().filter(|name| !name.is_empty())
     }
 
     /// Returns the kernel command line, with the user's words last so that they win.
@@ -288,6 +300,13 @@ mod tests {
         let error = args(&["-e", "cache-misses"]).check().expect_err("no PMU").to_string();
         assert!(error.contains("use -e instructions"), "{error}");
         args(&["-e", "instructions", "--cpus", "1"]).check().expect("both are fine");
+    }
+
+    #[test]
+    fn mutants_are_refused() {
+        let error = args(&["--append", "mutant=no-gap-check"]).check().expect_err("a mutant").to_string();
+        assert!(error.contains("mutant=no-gap-check") && error.contains("selftest nmi"), "{error}");
+        args(&["--append", "mutant="]).check().expect("none is none");
     }
 
     #[test]

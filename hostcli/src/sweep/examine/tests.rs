@@ -19,9 +19,15 @@ struct StandIn {
     caught: &'static [&'static str],
     /// Whether every NMI inside kills it.
     dies_inside: bool,
+    /// Whether the storm ends before its time.
+    calms_down: bool,
 }
 
 impl StandIn {
+    fn storm_end(&self) -> ChunkEnd {
+        if self.calms_down { ChunkEnd::Died("calm".to_owned()) } else { ChunkEnd::Complete }
+    }
+
     fn placement(&self, ticks: u32) -> Placement {
         let mut open = self.reference.boundaries.all().iter().filter(|one| one.class != Class::Masked);
         let landed = open.find(|one| one.tick + OFFSET >= ticks);
@@ -42,6 +48,16 @@ impl Placer for StandIn {
             (request.first..=request.last).take_while(lives).map(|ticks| self.placement(ticks)).collect();
         let end = if dies { ChunkEnd::Died("a reset".to_owned()) } else { ChunkEnd::Complete };
         Ok(Chunk { placements, end })
+    }
+
+    fn storm(&self, _: &Combination, mutant: &str) -> Result<Chunk, PlaceError> {
+        let failures = u32::from(self.caught.contains(&mutant));
+        let nested = u16::MAX;
+        let report = Placement { nested, failures, ..Placement::default() };
+        Ok(Chunk {
+            placements: vec![report; STORM_NESTINGS.div_ceil(nested.into()) as usize],
+            end: self.storm_end(),
+        })
     }
 }
 
@@ -82,20 +98,29 @@ fn examine(stand_in: &StandIn, entry: NmiEntry) -> Outcome {
 
 #[test]
 fn a_sound_machine_has_nothing_missed_and_its_mutants_are_told_apart() {
-    let caught = &["no-window-check", "clear-early", "no-cr2-restore"];
-    let stand_in = StandIn { reference: reference(), caught, dies_inside: false };
+    let caught = &["no-window-check", "clear-early", "no-cr2-restore", "window-late"];
+    let stand_in = StandIn { reference: reference(), caught, dies_inside: false, calms_down: false };
     let outcome = examine(&stand_in, NmiEntry::Rostedt);
     assert_eq!((outcome.masked, outcome.reachable, outcome.hit), (52, 42, 42));
     assert!(outcome.missed.is_empty() && outcome.failures == 0 && outcome.complete);
     let mutants = &outcome.mutants;
-    assert_eq!((mutants.total, mutants.caught), (5, 3));
-    assert_eq!((&mutants.survived[..], &mutants.not_built[..]), (&["save-again"][..], &["no-gap-check"][..]));
-    assert!(!outcome.is_as_claimed(), "two mutants were not caught");
+    assert_eq!((mutants.total, mutants.caught), (combination(NmiEntry::Rostedt).mutants().len(), 4));
+    assert!(mutants.survived.contains(&"save-again") && mutants.survived.contains(&"repeat-not-executing"));
+    assert_eq!(mutants.not_built, ["no-gap-check"]);
+    assert!(!outcome.is_as_claimed(), "some mutants were not caught");
+}
+
+#[test]
+fn a_storm_that_the_sound_entry_does_not_survive_is_a_failure_of_it() {
+    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: false, calms_down: true };
+    let outcome = examine(&stand_in, NmiEntry::Rostedt);
+    assert_eq!(outcome.failures_by_kind, [("storm", 1)].into());
+    assert!(!outcome.is_as_claimed());
 }
 
 #[test]
 fn an_unsound_machine_is_shown_to_fail_and_then_left_alone() {
-    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: true };
+    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: true, calms_down: false };
     let outcome = examine(&stand_in, NmiEntry::Naive);
     assert_eq!((outcome.failures, outcome.complete), (UNSOUND_DEATHS_MAX as u64, false));
     assert!(!outcome.sound && outcome.is_as_claimed());
@@ -103,7 +128,7 @@ fn an_unsound_machine_is_shown_to_fail_and_then_left_alone() {
 
 #[test]
 fn an_entry_that_the_image_does_not_hold_has_no_result() {
-    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: false };
+    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: false, calms_down: false };
     let (code, program) = (Code::parse(images::SELFTEST).expect("ELF"), Program::at("/nowhere/qemu"));
     let examiner = Examiner {
         program: &program,

@@ -2,31 +2,30 @@
 //
 // Saving CR2 comes before anything that can fault, and so does zeroing DR7: a breakpoint in the handler
 // would otherwise raise #DB inside it. Both come back before the entry's state drops.
+//
+// `mutant` is empty, or the name of a known defect: see the list at the end of each entry's file. Here are
+//   no_dr7_zero     breakpoints of the interrupted code stay on in the handler
+//   no_dr7_restore  DR7 stays 0
+//   no_cr2_restore  CR2 stays as the handler has it
 
 .ifndef NMI_CONTEXT_MACROS
 .set NMI_CONTEXT_MACROS, 1
 
 // # State before: all registers interrupted. After: RSP = Context; DF clear; RDI, RSI = arguments of `run`:
 // the frame of the interrupted code, which is `frame` bytes above RSP, and the interrupted RBP.
-.macro save_context frame
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
+.macro save_context frame, mutant
+    push_caller_saved
     mov rax, cr2
     push rax
     mov rax, dr7
     push rax
+.ifnc \mutant, no_dr7_zero
     test al, {DR7_ENABLED}
     jz 1f
     xor eax, eax
     mov dr7, rax
 1:
+.endif
     cld
     lea rdi, [rsp + \frame]
     mov rsi, rbp
@@ -45,27 +44,23 @@
 .endm
 
 // # State before: RSP = Context. After: all registers interrupted but RSP, which is above the context.
-.macro restore_context
+.macro restore_context mutant
     pop rax
+.ifnc \mutant, no_dr7_restore
     test al, {DR7_ENABLED}
     jz 1f
     mov dr7, rax
 1:
+.endif
     pop rax
+.ifnc \mutant, no_cr2_restore
     mov rdx, cr2
     cmp rax, rdx
     je 1f
     mov cr2, rax
 1:
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
+.endif
+    pop_caller_saved
 .endm
 
 .endif

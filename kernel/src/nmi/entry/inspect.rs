@@ -1,7 +1,11 @@
-//! What the self-test reads on the NMI stack, and how it repairs it.
+//! What the self-test reads on the NMI stack, how it repairs it, and where the entries are.
 
-#![expect(unsafe_code, reason = "reads and writes the NMI stack while no NMI is handled")]
+#![expect(
+    unsafe_code,
+    reason = "reads and writes the NMI stack while no NMI is handled, and names linker symbols"
+)]
 
+use core::ops::Range;
 use core::ptr;
 
 use super::NmiStack;
@@ -10,6 +14,16 @@ use crate::arch::frame::{IretFrame, WORD};
 /// Words at the bottom that nothing may reach.
 const CANARY_WORDS: usize = 256;
 const CANARY: u64 = 0x6261_7279_6361_6e61;
+
+unsafe extern "C" {
+    safe static __nmi_entry_start: u8;
+    safe static __nmi_entry_end: u8;
+}
+
+/// Returns the addresses of the code of all NMI entries.
+pub fn text() -> Range<u64> {
+    (&raw const __nmi_entry_start).addr() as u64..(&raw const __nmi_entry_end).addr() as u64
+}
 
 impl NmiStack {
     /// Returns the frame that the CPU pushed for the last arrival, as far as the entry left it alone: no entry
@@ -20,6 +34,12 @@ impl NmiStack {
     pub fn last_arrival(&self) -> IretFrame {
         // SAFETY: the words lie in the mapped stack, where the CPU starts to push.
         unsafe { ptr::read_volatile(self.last_frame() as *const IretFrame) }
+    }
+
+    /// Returns the addresses of everything that entries write: this stack, and what is at the top of the second
+    /// one, if there is one.
+    pub fn used_by_entries(&self) -> [Range<u64>; 2] {
+        [self.0.bottom..self.0.top, self.second_words()]
     }
 
     /// Writes the canary.

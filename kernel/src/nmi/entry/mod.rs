@@ -11,18 +11,40 @@
 //! - **NMI-transparent**: the interrupted code gets back every register, flag, CR2, DR7 and its stack;
 //! - **NMI-live**: after the outermost return NMIs are unmasked, and nested arrivals can't grow the stack
 //!   without bound.
+//!
+//! # What none of them closes
+//!
+//! Each exit gives its state up a few instructions before its `iretq`, and recognizes an NMI in between by where it
+//! is: RIP, RSP or the frame. An exception with a stack of its own (#DB, #MC, #DF) in these instructions hides
+//! that, and an NMI inside *its* handler would be taken for a first one and overwrite the frame that the exit
+//! still needs. Two of the answers that come to mind cost every NMI something: to look at the other stacks as
+//! well, or never to give the state up before the `iretq`. Instead nothing that comes there returns:
+//! - #DB: DR7 is the interrupted one there, so a breakpoint could hit. `arch::breakpoint`, in the only image that
+//!   sets any, refuses what the entries execute and write, as Linux does; and the trap flag is clear.
+//! - #MC is fatal, here as anywhere. Its report comes out whole: it is on a stack that no NMI touches.
+//! - #DF: nothing there can fault twice; it is fatal as well.
+//!
+//! `tests/tests/exit_window.rs` forces the first two for every strategy.
+//!
+//! The `iretq` itself faults if the segments of the interrupted user code have become bad. That exception runs on
+//! the entry's stack, with the state free, and an NMI inside it does the same harm. No code here has such a frame.
 
 #![expect(unsafe_code, reason = "names symbols of the assembly and reads counters on the NMI stack")]
 
 #[cfg(feature = "selftest")]
 mod inspect;
 mod latched;
+#[cfg(feature = "selftest")]
+mod mutant;
 mod naive;
 mod rostedt;
 mod softmask;
 mod tristate;
 
 use core::ptr;
+
+#[cfg(feature = "selftest")]
+pub use inspect::text;
 
 use nmiprof_wire::{NestedReturn, NmiEntry, Options, Unmask};
 use x86_64::VirtAddr;
@@ -35,6 +57,10 @@ use crate::memory::stack::StackRange;
 const RFLAGS_DF: u32 = 1 << 10;
 /// The flag that is always set; with everything else clear.
 const RFLAGS_RESERVED: u32 = 1 << 1;
+/// The privilege level in a selector; not 0 in that of user code.
+const SELECTOR_RPL: u8 = 0b11;
+/// 1 in the image that has entries with known defects.
+const HAS_MUTANTS: u8 = cfg!(feature = "selftest") as u8;
 /// The eight enable bits of the debug control register.
 const DR7_ENABLED: u8 = 0xff;
 
@@ -118,8 +144,9 @@ pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
     };
     let stub = stub.ok_or(NoSuchVariant)?;
     if options.nmi_entry == NmiEntry::Softmask {
+        let stub = return_fault_stub(options, variant).ok_or(NoSuchVariant)?;
         // SAFETY: the stub lets through what is not its own, and is used with this strategy only.
-        unsafe { idt::install_general_protection(softmask::return_fault_stub(variant.unmask)) };
+        unsafe { idt::install_general_protection(stub) };
     }
     // SAFETY: (1) the stub is an NMI entry for this stack; (2) (caller) no NMI can arrive yet.
     unsafe { idt::install_nmi(stub) };
@@ -140,9 +167,42 @@ fn sound_stub(entry: NmiEntry, variant: Variant) -> Option<VirtAddr> {
 #[cfg(feature = "selftest")]
 fn mutant_stub(options: &Options<'_>, variant: Variant) -> Option<VirtAddr> {
     match options.nmi_entry {
+        NmiEntry::Naive => None,
         NmiEntry::Rostedt => rostedt::mutant(variant, options.mutant),
-        NmiEntry::Naive | NmiEntry::Latched | NmiEntry::Softmask | NmiEntry::Tristate => None,
+        NmiEntry::Latched => latched::mutant(variant, options.mutant),
+        NmiEntry::Softmask => softmask::mutant(variant, options.mutant),
+        NmiEntry::Tristate => tristate::mutant(variant, options.mutant),
     }
+}
+
+/// Returns the address of the `iretq` by which the plain form of a strategy leaves.
+#[cfg(feature = "selftest")]
+pub fn last_instruction(entry: NmiEntry) -> u64 {
+    unsafe extern "C" {
+        safe static nmi_naive_iretq: u8;
+        safe static nmi_rostedt_iretq: u8;
+        safe static nmi_latched_iretq: u8;
+        safe static nmi_softmask_iretq: u8;
+        safe static nmi_tristate_iretq: u8;
+    }
+    let label = match entry {
+        NmiEntry::Naive => &nmi_naive_iretq,
+        NmiEntry::Rostedt => &nmi_rostedt_iretq,
+        NmiEntry::Latched => &nmi_latched_iretq,
+        NmiEntry::Softmask => &nmi_softmask_iretq,
+        NmiEntry::Tristate => &nmi_tristate_iretq,
+    };
+    address_of(label).as_u64()
+}
+
+/// Returns what `softmask` has at vector 13.
+fn return_fault_stub(options: &Options<'_>, variant: Variant) -> Option<VirtAddr> {
+    #[cfg(feature = "selftest")]
+    if !options.mutant.is_empty() {
+        return softmask::mutant_return_fault(variant, options.mutant);
+    }
+    debug_assert!(options.mutant.is_empty(), "this image has no mutants");
+    Some(softmask::return_fault_stub(variant.unmask))
 }
 
 #[cfg(not(feature = "selftest"))]
@@ -153,6 +213,11 @@ const fn mutant_stub(_: &Options<'_>, _: Variant) -> Option<VirtAddr> {
 /// The strategy does not come in the form that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoSuchVariant;
+
+/// Returns how many bytes above `from` `to` is, both offsets into the same picture.
+const fn distance(from: usize, to: usize) -> isize {
+    to.cast_signed() - from.cast_signed()
+}
 
 /// Returns the address of an assembly label, declared as a byte of code.
 fn address_of(label: &'static u8) -> VirtAddr {

@@ -8,7 +8,7 @@
 // Stack picture (type `Picture`), from the top: `hardware` pushed by the CPU; `context`.
 
 .macro nmi_naive_entry name, early
-.text
+.section .text.nmi_entry, "ax", @progbits
 .balign 64
 .global \name
 // # State: RSP = hardware; all registers interrupted; DF unknown; GS unknown (not used); NMIs masked.

@@ -1,7 +1,11 @@
 //! `naive`: what NMI entry would be if nothing ever unmasked NMIs inside the handler.
 //!
-//! It is sound only as long as that holds, so with a lazy ring it is refused unless the command line
-//! says `unsafe_nmi=on`.
+//! **Idea.** Save, call, return, on the one stack that every NMI starts on. It is the floor that the other
+//! entries are measured against, and the proof that the flaw is real.
+//!
+//! **What it can't do**: survive an NMI that arrives before its own `iretq`, anywhere. It is sound only as long
+//! as nothing unmasks NMIs inside, as with `fault_return=ret`; with a lazy ring and faults that return by `iret`
+//! it is refused unless the command line says `unsafe_nmi=on`.
 
 #![expect(unsafe_code, reason = "names symbols of the assembly")]
 
@@ -36,6 +40,7 @@ const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack bef
 const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
 
 global_asm!(
+    include_str!("../../arch/frame.S"),
     include_str!("context.S"),
     include_str!("naive.S"),
     HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,

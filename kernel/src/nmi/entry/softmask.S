@@ -30,8 +30,9 @@
 //      faults.)
 //   4. Else it is the first: copy the frame twice, and run.
 // Nested, in all three cases: poison `returning`, which changes nothing where it is poisoned, and leave
-// by `popfq; ret`, so that NMIs stay masked in the outer one until its next `iretq`. (`popfq` can't give
-// RF back. Only breakpoints need it, and the handler runs with none.)
+// by `popfq; ret`, so that NMIs stay masked in the outer one until its next `iretq`. Nothing here depends on
+// that either: no step assumes masked NMIs after the first frame is copied, and an `iretq` would do as well.
+// The masked return is what was proposed, and it saves nested NMIs that would only ask for the same run.
 //
 // Steps, on every #GP
 //   1. RIP not at the exit's `iretq`: somebody else's. To the shared path.
@@ -45,6 +46,7 @@
 //   name   prefix of the labels; the entry is `name`, vector 13 goes to `name`_return_fault
 //   early  1: an `iretq` to the next instruction unmasks NMIs right after the frame is copied, and another
 //          one at the first instruction of #GP, as a processor does that unmasks them when `iretq` faults
+//   mutant empty; else a name from the list at the end: the entry then has that known defect
 //
 // Windows, and who closes them
 //   entry .. `push 1`                           NMIs are masked by the CPU: nothing can have unmasked them
@@ -55,27 +57,33 @@
 //   set of `executing` .. poison away           step 1; the new poison is lost, and so it must be: the run
 //                                               that it asks for is the one that is about to start
 // Open, and of no effect in this kernel
-//   A #MC or #DB in the third window: an NMI inside of it would be taken for a first one and overwrite
-//   `returning`. Both exceptions are fatal here and never return to the window.
+//   An exception with a stack of its own in the third window: an NMI inside it would be taken for a first one
+//   and overwrite `returning`. See the module page of the entries.
 //   `iretq` .. #GP .. set, with a frame that was bad when the NMI came: an NMI there would be taken for a
 //   first one and overwrite the frame of #GP. No interrupted code here has such a frame.
 
-.macro nmi_softmask_entry name, early
-.text
+.macro nmi_softmask_entry name, early, mutant
+.section .text.nmi_entry, "ax", @progbits
 .balign 64
 .global \name
 // # State: RSP = hardware; all registers interrupted; DF unknown; GS unknown (not used); NMIs masked.
 \name:
     inc qword ptr [rsp + {HARDWARE_TO_ENTRIES}]
     // 1.
+.ifnc \mutant, no_executing_check
     cmp qword ptr [rsp + {HARDWARE_TO_EXECUTING}], 0
     jne \name\()_nested
+.endif
     // 2.
+.ifnc \mutant, no_poison_check
     cmp qword ptr [rsp + {HARDWARE_TO_RETURNING_CS}], {POISONED_CS}
     je \name\()_nested
+.endif
     // 3.
+.ifnc \mutant, no_gap_check
     cmp qword ptr [rsp + {HARDWARE_TO_RIP}], offset \name\()_iretq
     je \name\()_check_gap
+.endif
 
 // # State: RSP = hardware; all registers interrupted; NMIs masked.
 \name\()_first:
@@ -93,9 +101,12 @@
 
 // # State: RSP = returning; all registers interrupted; DF unknown; NMIs masked or not.
 \name\()_run:
-    save_context {CONTEXT_TO_SAVED}
+    save_context {CONTEXT_TO_SAVED}, \mutant
     call {run}
-    restore_context
+.ifc \mutant, clear_early
+    mov qword ptr [rsp + {CONTEXT_TO_EXECUTING}], 0
+.endif
+    restore_context \mutant
     mov qword ptr [rsp + {RETURNING_TO_EXECUTING}], 0
 // # State: RSP = returning; all registers interrupted.
 .global \name\()_iretq
@@ -116,15 +127,24 @@
     cmp qword ptr [rsp + {ERROR_TO_RIP}], offset \name\()_iretq
     jne exception_stub_13
     // 2. From here step 1 of an arrival closes, so the poison is needed no more.
+.ifnc \mutant, fault_not_executing
+.ifnc \mutant, cure_early
     mov qword ptr [rsp + {ERROR_TO_EXECUTING}], 1
+.endif
+.endif
     // 3.
     cmp qword ptr [rsp + {ERROR_TO_RETURNING_CS}], {POISONED_CS}
     jne exception_stub_13
     lea rsp, [rsp + {ERROR_TO_RETURNING}]
     inc qword ptr [rsp + {RETURNING_TO_RERUN}]
     // 4. `pop` takes the address after it has moved RSP.
+.ifnc \mutant, no_cure
     push qword ptr [rsp + {RETURNING_TO_SAVED_CS}]
     pop qword ptr [rsp + {RETURNING_TO_CS}]
+.endif
+.ifc \mutant, cure_early
+    mov qword ptr [rsp + {RETURNING_TO_EXECUTING}], 1
+.endif
     // From here a nested NMI asks for one more run.
     jmp \name\()_run
 
@@ -136,19 +156,41 @@
 // # State: RSP = hardware; all registers interrupted; NMIs masked.
 \name\()_nested:
     inc qword ptr [rsp + {HARDWARE_TO_NESTED}]
+.ifc \mutant, poison_rip
+    btr qword ptr [rsp + {HARDWARE_TO_RETURNING_RIP}], {CANONICAL_BIT}
+.else
+.ifnc \mutant, no_poison
     mov qword ptr [rsp + {HARDWARE_TO_RETURNING_CS}], {POISONED_CS}
+.endif
+.endif
     push rdx
-    mov rdx, rsp
-    // RIP and RFLAGS go onto the outer NMI's stack: code without a red zone leaves these words free. Its
-    // RSP is at `returning` or lower, or on another stack, so they overlap nothing that is read here.
-    mov rsp, [rdx + {SCRATCH_TO_RSP}]
-    push qword ptr [rdx + {SCRATCH_TO_RIP}]
-    push qword ptr [rdx + {SCRATCH_TO_RFLAGS}]
-    mov rdx, [rdx]
-    popfq
-    // NMIs stay masked; goes back into the outer NMI.
-    ret
+    return_masked \mutant
 .endm
 
 nmi_softmask_entry nmi_softmask, 0
 nmi_softmask_entry nmi_softmask_early, 1
+
+// Known defects, one or more for each thing that the entry does about nesting; in the self-test image only.
+//   no_executing_check   step 1 of an arrival is left out
+//   no_poison_check      step 2 of an arrival is left out
+//   no_gap_check         step 3 of an arrival is left out
+//   clear_early          `executing` is cleared before the registers are restored
+//   no_poison            a nested NMI leaves `returning` alone
+//   poison_rip           a nested NMI makes RIP not canonical, in place of CS
+//   fault_not_executing  #GP does not set `executing`
+//   no_cure              #GP leaves the poison in
+//   cure_early           #GP takes the poison away before it sets `executing`
+//   flags_lost           the outer NMI gets the flags of the nested one
+//   rsp_off              the outer NMI gets its RSP back one word too low
+//   no_dr7_zero, no_dr7_restore, no_cr2_restore  of the context
+.if {HAS_MUTANTS}
+.irp mutant, no_executing_check, no_poison_check, no_gap_check, clear_early, no_poison, poison_rip
+nmi_softmask_entry nmi_softmask_mutant_\mutant, 1, \mutant
+.endr
+.irp mutant, fault_not_executing, no_cure, cure_early, flags_lost, rsp_off
+nmi_softmask_entry nmi_softmask_mutant_\mutant, 1, \mutant
+.endr
+.irp mutant, no_dr7_zero, no_dr7_restore, no_cr2_restore
+nmi_softmask_entry nmi_softmask_mutant_\mutant, 1, \mutant
+.endr
+.endif

@@ -33,6 +33,7 @@
 // Parameters of the macro
 //   name        prefix of the labels; the entry is `name`
 //   early       1: an `iretq` to the next instruction unmasks NMIs right before each run's context is saved
+//   mutant      empty; else a name from the list at the end: the entry then has that known defect
 //
 // Windows, and who closes them
 //   entry .. state set                 NMIs are masked by the CPU: nothing can have unmasked them
@@ -43,14 +44,12 @@
 // outside, for an NMI before it finds the state set. The first instruction after the `iretq` is outside,
 // too: it belongs to the interrupted code.
 //
-// Not closed: an exception other than an NMI in the release window. There is none in sound code (the NMI
-// runs with IF clear, `saved` is mapped, and its selectors are those that the CPU pushed), but a machine
-// check, a breakpoint of the interrupted code on the window or the state, or an `iretq` that faults would
-// run its handler with the state free, and an NMI inside that handler would be taken for a first one and
-// overwrite `saved`.
+// Not closed: an exception with a stack of its own in the release window, and an NMI inside it. That NMI finds
+// the state free and a RIP elsewhere, would be taken for a first one and overwrite `saved`. See the module
+// page of the entries.
 
-.macro nmi_tristate_entry name, early
-.text
+.macro nmi_tristate_entry name, early, mutant
+.section .text.nmi_entry, "ax", @progbits
 .balign 64
 .global \name
 // # State: RSP = hardware; all registers interrupted; DF unknown; GS unknown (not used); NMIs masked.
@@ -60,12 +59,18 @@
     cmp qword ptr [rsp + {HARDWARE_TO_STATE}], {NOT_RUNNING}
     jne \name\()_nested
     // 2. The upper end comes first: most of the kernel is linked above. Either order is correct.
+.ifnc \mutant, no_window_check
     cmp qword ptr [rsp + {HARDWARE_TO_RIP}], offset \name\()_window_end
     jb \name\()_check_window
+.endif
 
 \name\()_first:
     // 3. The push sets the state.
+.ifc \mutant, set_late
+    push {NOT_RUNNING}
+.else
     push {EXECUTING}
+.endif
 .rept 5
     push qword ptr [rsp + {PUSH_HARDWARE_TO_SAVED}]
 .endr
@@ -77,25 +82,44 @@
     unmask_nmis \name\()_unmasked
 \name\()_unmasked:
 .endif
-    save_context {CONTEXT_TO_SAVED}
+.ifc \mutant, set_late
+    mov qword ptr [rsp + {SAVED_TO_STATE}], {EXECUTING}
+.endif
+    save_context {CONTEXT_TO_SAVED}, \mutant
     call {run}
-    // 4.
+.ifc \mutant, release_early
+    dec qword ptr [rsp + {CONTEXT_TO_STATE}]
     restore_context
+    cmp qword ptr [rsp + {SAVED_TO_STATE}], {NOT_RUNNING}
+.else
+    // 4.
+    restore_context \mutant
 // # State: RSP = saved; all registers interrupted but RFLAGS; DF clear; NMIs masked or not.
     // Everything that `saved` does not hold is back: this one instruction gives the stack away.
     dec qword ptr [rsp + {SAVED_TO_STATE}]
+.endif
+.ifnc \mutant, window_late
 .global \name\()_window
 \name\()_window:
+.endif
 // From here until the `iretq` has completed, a nested NMI finds the state latched by an earlier one, and
 // latches it again, or finds it free, and the RIP here.
     // 5.
     jnz \name\()_again
+.ifc \mutant, window_late
+\name\()_window:
+.endif
+.ifc \mutant, window_short
+\name\()_window_end:
+.endif
 .global \name\()_iretq
 \name\()_iretq:
     // 6. Unmasks NMIs; goes to the interrupted code.
     iretq
+.ifnc \mutant, window_short
 .global \name\()_window_end
 \name\()_window_end:
+.endif
 
 // # State: RSP = hardware; all registers interrupted, or of the exit, which is the same; NMIs masked.
 \name\()_check_window:
@@ -104,25 +128,61 @@
     cmp qword ptr [rsp + {HARDWARE_TO_CS}], {KERNEL_CODE}
     jne \name\()_first
     inc qword ptr [rsp + {HARDWARE_TO_NESTED}]
+.ifc \mutant, window_no_run
+    iretq
+.endif
     // Drops the frame of this NMI: the exit that it interrupted has nothing left to do but what follows.
+.ifnc \mutant, window_keeps_rsp
     lea rsp, [rsp - {SAVED_TO_HARDWARE}]
+.endif
 // # State: RSP = saved; all registers interrupted but RFLAGS; DF clear; state free and NMIs masked (from
 // step 2), or state set and NMIs masked or not (from step 5).
 .global \name\()_again
 \name\()_again:
     inc qword ptr [rsp + {SAVED_TO_RERUN}]
+.ifc \mutant, save_again
+    lea rsp, [rsp + {SAVED_TO_STATE}]
+.rept 5
+    push qword ptr [rsp + {PUSH_HARDWARE_TO_SAVED}]
+.endr
+.endif
     // Assigned, not incremented: whoever latched the state again since the decrement is served by this
     // run, which has not started. From here a nested NMI asks for one more.
+.ifnc \mutant, again_not_set
     mov qword ptr [rsp + {SAVED_TO_STATE}], {EXECUTING}
+.endif
     jmp \name\()_execute
 
 // # State: RSP = hardware; all registers those of the outer NMI; NMIs masked.
 \name\()_nested:
     inc qword ptr [rsp + {HARDWARE_TO_NESTED}]
+.ifnc \mutant, no_latch
     mov qword ptr [rsp + {HARDWARE_TO_STATE}], {LATCHED}
+.endif
     // Unmasks NMIs; goes back into the outer NMI.
     iretq
 .endm
 
 nmi_tristate_entry nmi_tristate, 0
 nmi_tristate_entry nmi_tristate_early, 1
+
+// Known defects, one or more for each thing that the entry does about nesting; in the self-test image only.
+//   no_window_check   step 2 is left out
+//   window_late       the window starts one instruction late, at the `iretq`
+//   window_short      the window ends one instruction early, before the `iretq`
+//   set_late          the state is set after the frame is copied and NMIs are unmasked
+//   release_early     the state is decremented before the registers are restored
+//   no_latch          a nested NMI leaves the state alone
+//   again_not_set     a re-run does not assign the state
+//   window_no_run     step 2 returns into the window
+//   window_keeps_rsp  step 2 leaves RSP at the frame of the nested NMI
+//   save_again        a re-run saves the frame again
+//   no_dr7_zero, no_dr7_restore, no_cr2_restore  of the context
+.if {HAS_MUTANTS}
+.irp mutant, no_window_check, window_late, window_short, set_late, release_early, no_latch, again_not_set
+nmi_tristate_entry nmi_tristate_mutant_\mutant, 1, \mutant
+.endr
+.irp mutant, window_no_run, window_keeps_rsp, save_again, no_dr7_zero, no_dr7_restore, no_cr2_restore
+nmi_tristate_entry nmi_tristate_mutant_\mutant, 1, \mutant
+.endr
+.endif

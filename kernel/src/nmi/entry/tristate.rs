@@ -1,6 +1,6 @@
 //! `tristate`: the three states of i386 Linux, brought to x86-64.
 //!
-//! **Idea.** A word on the NMI stack says *not running*, *executing* or *latched*. A nested NMI sets it to
+//! **Idea**, after the i386 entry of Linux (3.3 and later). A word on the NMI stack says *not running*, *executing* or *latched*. A nested NMI sets it to
 //! latched and leaves; the exit decrements it and runs again if that does not free it. The registers are
 //! restored before the decrement, so that what remains between it and the `iretq` is a window of two
 //! instructions with nothing to lose: an NMI there runs again from the frame that was saved at first.
@@ -12,9 +12,12 @@
 //! and the next run asks for yet another run; here the state is assigned right before the next run, which
 //! serves it.
 //!
-//! **Cost** over [`naive`](super::naive): the classification, the state, and one copy of the frame: ten
-//! instructions, or twelve where the interrupted code lies below the window, as all of user code does. The
+//! **Cost** over [`naive`](super::naive): the classification, the state, and one copy of the frame: twelve
+//! instructions, or fourteen where the interrupted code lies below the window, as all of user code does. The
 //! entry works on memory and RFLAGS alone; a nested NMI is six instructions from entry to `iretq`.
+//!
+//! **What it can't do**: keep NMIs masked in the outer one; a nested NMI returns by `iretq` always. And what none of
+//! them can: see [the entries](super).
 
 #![expect(unsafe_code, reason = "names symbols of the assembly")]
 
@@ -24,7 +27,7 @@ use core::mem::offset_of;
 use nmiprof_wire::{NestedReturn, Unmask};
 use x86_64::VirtAddr;
 
-use super::{Context, EntryCounters, Variant, address_of};
+use super::{Context, EntryCounters, HAS_MUTANTS, Variant, address_of, distance};
 use crate::arch::frame::{IretFrame, WORD};
 use crate::arch::gdt::{KERNEL_CODE, KERNEL_DATA};
 use crate::nmi::run;
@@ -64,8 +67,10 @@ const _: () = assert!(COUNTERS.is_multiple_of(16), "the CPU aligns the stack bef
 const _: () = assert!((COUNTERS - CONTEXT).is_multiple_of(16), "Rust is called with an aligned stack");
 
 global_asm!(
+    include_str!("../../arch/frame.S"),
     include_str!("context.S"),
     include_str!("tristate.S"),
+    HAS_MUTANTS = const HAS_MUTANTS,
     WORD = const WORD,
     NOT_RUNNING = const NOT_RUNNING,
     EXECUTING = const EXECUTING,
@@ -75,9 +80,10 @@ global_asm!(
     SAVED_TO_RERUN = const COUNTERS + offset_of!(EntryCounters, rerun) - SAVED,
     HARDWARE_TO_RIP = const offset_of!(IretFrame, rip),
     HARDWARE_TO_CS = const offset_of!(IretFrame, cs),
-    HARDWARE_TO_STATE = const -(HARDWARE - STATE).cast_signed(),
+    HARDWARE_TO_STATE = const distance(HARDWARE, STATE),
     SAVED_TO_STATE = const STATE - SAVED,
     SAVED_TO_HARDWARE = const HARDWARE - SAVED,
+    CONTEXT_TO_STATE = const STATE - CONTEXT,
     CONTEXT_TO_SAVED = const SAVED - CONTEXT,
     // A push moves RSP down as fast as the source moves up, so the same offset serves all five words.
     PUSH_HARDWARE_TO_SAVED = const HARDWARE + offset_of!(IretFrame, ss) - STATE,
@@ -100,3 +106,20 @@ pub(super) fn stub(variant: Variant) -> Option<VirtAddr> {
         (_, NestedReturn::Ret) => None,
     }
 }
+
+#[cfg(feature = "selftest")]
+super::mutant::stubs!(mutant: NestedReturn::Iret {
+    nmi_tristate_mutant_no_window_check = "no-window-check",
+    nmi_tristate_mutant_window_late = "window-late",
+    nmi_tristate_mutant_window_short = "window-short",
+    nmi_tristate_mutant_set_late = "set-late",
+    nmi_tristate_mutant_release_early = "release-early",
+    nmi_tristate_mutant_no_latch = "no-latch",
+    nmi_tristate_mutant_again_not_set = "again-not-set",
+    nmi_tristate_mutant_window_no_run = "window-no-run",
+    nmi_tristate_mutant_window_keeps_rsp = "window-keeps-rsp",
+    nmi_tristate_mutant_save_again = "save-again",
+    nmi_tristate_mutant_no_dr7_zero = "no-dr7-zero",
+    nmi_tristate_mutant_no_dr7_restore = "no-dr7-restore",
+    nmi_tristate_mutant_no_cr2_restore = "no-cr2-restore",
+});

@@ -86,6 +86,11 @@ pub struct Outcome {
 }
 
 impl Experiment {
+    /// Returns the address of a word that every run of the handler writes.
+    pub fn written_by_runs(&self) -> u64 {
+        self.arrivals_seen.as_ptr().addr() as u64
+    }
+
     /// Starts an experiment, `arrivals` NMIs after the CPU's first.
     ///
     /// # Context
