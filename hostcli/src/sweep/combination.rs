@@ -6,7 +6,7 @@ use nmiprof_wire::{FaultReturn, Line, NestedReturn, NmiEntry, Options, Unmask};
 
 /// Seed of the storm that mutants and their sound form go through.
 const STORM_SEED: u32 = 20_261_121;
-/// Its nestings: the rarest defect shows about twenty times.
+/// Its nestings: the rarest defect shows in about ten reports.
 pub const STORM_NESTINGS: u32 = 100_000;
 
 /// One form of an entry strategy.

@@ -1,7 +1,8 @@
 //! Entries with a known defect, for the self-test image: the sweep and the storm have to catch each.
 //!
 //! They are further stubs of the same assembly, chosen by `mutant=NAME`. The list at the end of each assembly
-//! file says what is wrong with them. All unmask NMIs early, so that no window hides behind the mask.
+//! file says what is wrong with them, under the same names, but with underscores. All unmask NMIs early, so that
+//! no window hides behind the mask.
 
 /// Defines a function that finds the stub of a mutant: for each nested return, the labels and their names.
 macro_rules! stubs {
