@@ -7,6 +7,8 @@ pub mod exceptions;
 #[cfg(feature = "selftest")]
 mod image;
 #[cfg(feature = "selftest")]
+mod pairs;
+#[cfg(feature = "selftest")]
 mod placement;
 #[cfg(feature = "selftest")]
 mod storm;
