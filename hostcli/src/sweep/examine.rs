@@ -1,5 +1,6 @@
-//! One combination from end to end: reference trace, sweep, mutants.
+//! One combination from end to end: reference trace, sweep, pairs, mutants.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use nmiprof_wire::{FatalCause, Placement};
@@ -8,7 +9,8 @@ use super::boundary::Boundaries;
 use super::code::{Code, CodeError, Window};
 use super::combination::{Combination, Request};
 use super::judge::Judge;
-use super::outcome::{Mutants, Outcome};
+use super::outcome::{Mutants, Outcome, Pairs};
+use super::pairs::{Demand, PairJudge, PairsPlan, Rows, Scope, align, plan::ranges};
 use super::placer::{PlaceError, Placer};
 use super::run::{Plan, Sweep, SweepError};
 use super::tracer::{Tracer, TracerError};
@@ -42,6 +44,8 @@ pub struct Examiner<'a> {
     pub placer: &'a dyn Placer,
     /// Most mutants of each combination.
     pub mutants_max: usize,
+    /// Which pairs of a sound combination are done.
+    pub scope: Scope,
 }
 
 /// What a combination does without a second NMI.
@@ -115,8 +119,36 @@ impl Examiner<'_> {
         outcome.take_boundaries(&reference.boundaries, &reference.windows);
         outcome.take_judgement(&judge.judge(&sweep), self.code);
         outcome.complete = sweep.is_whole && has_returned(&sweep.placements);
-        outcome.mutants = self.mutants(&plan, &sweep, on_progress)?;
+        let mut pairing = Pairing::new(combination, reference, self.code);
+        if let (Some(pairing), true) = (&mut pairing, combination.is_sound()) {
+            match self.pairs(pairing, on_progress) {
+                Ok(pairs) => outcome.pairs = pairs,
+                Err(SweepError::Refused(why)) => return Ok(self.without_result(combination, why)),
+                Err(SweepError::Place(error)) => return Err(error.into()),
+            }
+        }
+        outcome.mutants = self.mutants(&plan, &sweep, pairing.as_ref(), on_progress)?;
         Ok(outcome)
+    }
+
+    /// Does the pairs of a combination.
+    fn pairs(&self, pairing: &mut Pairing<'_>, on_progress: &dyn Fn(u64)) -> Result<Pairs, SweepError> {
+        let mut tried = Vec::new();
+        let trial = pairing.trial().run(&[pairing.all_rows()], self.placer, &mut |pairs| {
+            tried.extend_from_slice(pairs);
+        })?;
+        pairing.aligned = align(&tried, &pairing.demand);
+        let rows = pairing.rows(self.scope);
+        let ranges = ranges(rows.keys().copied());
+        let mut judge = PairJudge::new(&pairing.demand, self.scope, rows);
+        tried.retain(|pair| pair.failures != 0);
+        judge.take(&tried);
+        let mut end = pairing.plan().run(&ranges, self.placer, &mut |pairs| {
+            judge.take(pairs);
+            on_progress(pairs.len() as u64);
+        })?;
+        end.deaths.extend(trial.deaths);
+        Ok(Pairs::new(&judge.finish(&end), &pairing.demand, self.code))
     }
 
     /// Says why there is no result: nothing was swept, and no mutant was caught.
@@ -126,11 +158,13 @@ impl Examiner<'_> {
         Outcome { no_result: Some(why), mutants, ..Outcome::new(combination) }
     }
 
-    /// Does the sweep again with each known defect, over the same placements.
+    /// Does the sweep again with each known defect, over the same placements, and the pairs of the windows if
+    /// that does not show it.
     fn mutants(
         &self,
         plan: &Plan<'_>,
         sweep: &Sweep,
+        pairing: Option<&Pairing<'_>>,
         on_progress: &dyn Fn(u64),
     ) -> Result<Mutants, ExamineError> {
         let names = plan.combination.mutants().iter().take(self.mutants_max);
@@ -141,12 +175,82 @@ impl Examiner<'_> {
                 Plan { mutant, ticks: last, ticks_max: last, deaths_max: 1, stops_at_failure: true, ..*plan };
             match plan.sweep(self.placer, &|_| true, on_progress) {
                 Ok(sweep) if sweep.has_failed() => mutants.caught += 1,
+                Ok(_) if self.pairs_show(mutant, pairing, on_progress)? => {
+                    mutants.caught += 1;
+                    mutants.caught_by_pairs.push(mutant);
+                }
                 Ok(_) => mutants.survived.push(mutant),
                 Err(SweepError::Refused(_)) => mutants.not_built.push(mutant),
                 Err(SweepError::Place(error)) => return Err(error.into()),
             }
         }
         Ok(mutants)
+    }
+
+    /// Tells whether a known defect shows in the pairs of the windows.
+    fn pairs_show(
+        &self,
+        mutant: &str,
+        pairing: Option<&Pairing<'_>>,
+        on_progress: &dyn Fn(u64),
+    ) -> Result<bool, ExamineError> {
+        let Some(pairing) = pairing else { return Ok(false) };
+        let plan = PairsPlan { mutant, deaths_max: 1, stops_at_failure: true, ..pairing.plan() };
+        let ranges = ranges(pairing.rows(Scope::Windows).into_keys());
+        match plan.run(&ranges, self.placer, &mut |pairs| on_progress(pairs.len() as u64)) {
+            Ok(end) => Ok(end.has_failed),
+            Err(SweepError::Refused(_)) => Ok(false),
+            Err(SweepError::Place(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// What the pairs of a combination are made from.
+struct Pairing<'a> {
+    combination: &'a Combination,
+    demand: Demand<'a>,
+    /// Ticks of the reference, and those that nested NMIs and their runs take at most.
+    ticks: u32,
+    gap_max: u32,
+    /// The position at which the second NMI lands, by its ticks.
+    aligned: BTreeMap<u32, usize>,
+}
+
+impl<'a> Pairing<'a> {
+    fn new(combination: &'a Combination, reference: &'a Reference, code: &Code) -> Option<Self> {
+        let demand = Demand::of(combination, &reference.boundaries, code)?;
+        let ticks = reference.boundaries.ticks().saturating_add(LEAD_TICKS);
+        let gap_max = ticks.saturating_mul(STRETCH_MAX);
+        Some(Self { combination, demand, ticks, gap_max, aligned: BTreeMap::new() })
+    }
+
+    /// Returns every number of ticks that may put the second NMI on a boundary.
+    const fn all_rows(&self) -> Rows {
+        Rows { first: 1, last: self.ticks }
+    }
+
+    /// Returns the rows to be done: ticks of the second NMI, and the position where it lands.
+    fn rows(&self, scope: Scope) -> BTreeMap<u32, usize> {
+        let is_chosen = |position: &usize| scope.holds(self.demand.side(*position));
+        let all = self.aligned.iter().filter(|(_, position)| is_chosen(position));
+        all.map(|(ticks, position)| (*ticks, *position)).collect()
+    }
+
+    fn plan(&self) -> PairsPlan<'_> {
+        PairsPlan {
+            combination: self.combination,
+            mutant: "",
+            gap_first: 0,
+            gap_max: self.gap_max,
+            return_address: self.demand.return_address(),
+            deaths_max: SOUND_DEATHS_MAX,
+            stops_at_failure: false,
+        }
+    }
+
+    /// Each row with one third NMI only, well after everything.
+    fn trial(&self) -> PairsPlan<'_> {
+        PairsPlan { gap_first: self.gap_max, ..self.plan() }
     }
 }
 

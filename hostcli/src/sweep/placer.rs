@@ -6,9 +6,9 @@
 use std::time::Duration;
 use std::{fmt, io};
 
-use nmiprof_wire::{FatalCause, Placement};
+use nmiprof_wire::{FatalCause, Pair, Placement};
 
-use super::combination::{Combination, Request};
+use super::combination::{Combination, PairRequest, Request};
 use crate::machine::{Boot, BootError, Ending, MachineConfig, Program, boot};
 
 /// Wall time of a machine that has nothing to do.
@@ -16,13 +16,24 @@ const LIMIT_BASE: Duration = Duration::from_secs(15);
 /// Wall time of one placement: ten times what it takes on a busy host.
 const LIMIT_PER_PLACEMENT: Duration = Duration::from_millis(10);
 
-/// Does placements.
+/// Wall time of one pair: ten times what it takes on a busy host.
+const LIMIT_PER_PAIR: Duration = Duration::from_millis(1);
+/// What lets the HPET send the third NMI.
+const HPET_SENDS_MESSAGES: [&str; 2] = ["-global", "hpet.msi=on"];
+
+/// Does placements and pairs.
 pub trait Placer: Sync {
     /// Does the placements of `request`, up to the one at which the machine dies.
     ///
     /// # Errors
     /// [`PlaceError`] where there was no machine to judge by: that is the host's fault.
     fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError>;
+
+    /// Does the pairs of `request`, up to the one at which the machine dies.
+    ///
+    /// # Errors
+    /// As [`Placer::place`].
+    fn pairs(&self, combination: &Combination, request: &PairRequest<'_>) -> Result<PairChunk, PlaceError>;
 }
 
 /// What came of a request.
@@ -30,6 +41,15 @@ pub trait Placer: Sync {
 pub struct Chunk {
     /// The placements that were reported, in ascending order of their ticks.
     pub placements: Vec<Placement>,
+    /// How the machine ended.
+    pub end: ChunkEnd,
+}
+
+/// What came of a request for pairs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairChunk {
+    /// The pairs that were reported, in the order of the line.
+    pub pairs: Vec<Pair>,
     /// How the machine ended.
     pub end: ChunkEnd,
 }
@@ -45,31 +65,31 @@ pub enum ChunkEnd {
     Died(String),
 }
 
-impl Chunk {
+impl ChunkEnd {
     /// Judges a machine that has ended.
     ///
     /// # Errors
     /// [`PlaceError::Machine`] where it is QEMU that failed, or somebody ended it.
-    pub fn of(boot: &Boot, request: &Request<'_>) -> Result<Self, PlaceError> {
+    pub fn of(boot: &Boot) -> Result<Self, PlaceError> {
         let says = boot.ending.to_string();
-        let end = match &boot.ending {
-            Ending::Completed => ChunkEnd::Complete,
-            Ending::Fatal(report) if report.cause == FatalCause::Configuration => ChunkEnd::Refused(says),
+        match &boot.ending {
+            Ending::Completed => Ok(Self::Complete),
+            Ending::Fatal(report) if report.cause == FatalCause::Configuration => Ok(Self::Refused(says)),
             Ending::Fatal(_)
             | Ending::Speechless(_)
             | Ending::Unfinished
             | Ending::Reset
-            | Ending::Hang { .. } => ChunkEnd::Died(says),
-            Ending::NoExitDevice | Ending::Interrupted | Ending::QemuFailed(_) => {
-                return Err(PlaceError::Machine {
-                    says,
-                    stderr: boot.stderr.clone(),
-                    command: boot.command_line.to_string(),
-                });
-            }
-        };
-        Ok(Self::checked(boot.record.messages().placements(), end, request))
+            | Ending::Hang { .. } => Ok(Self::Died(says)),
+            Ending::NoExitDevice | Ending::Interrupted | Ending::QemuFailed(_) => Err(PlaceError::Machine {
+                says,
+                stderr: boot.stderr.clone(),
+                command: boot.command_line.to_string(),
+            }),
+        }
     }
+}
+
+impl Chunk {
 
     /// Keeps the placements that were asked for, up to the first that is out of order.
     ///
@@ -101,16 +121,32 @@ pub struct QemuPlacer<'a> {
     pub image: &'static [u8],
 }
 
-impl Placer for QemuPlacer<'_> {
-    fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError> {
+impl QemuPlacer<'_> {
+    fn boot(&self, kernel: String, limit: Duration, extra: &[&str]) -> Result<Boot, PlaceError> {
         let directory = tempfile::tempdir()?;
-        let placements = request.last - request.first + 1;
         let config = MachineConfig {
-            kernel_command_line: combination.command_line(request),
-            limit: LIMIT_BASE + LIMIT_PER_PLACEMENT * placements,
+            kernel_command_line: kernel,
+            extra_args: extra.iter().map(|word| (*word).to_owned()).collect(),
+            limit,
             ..MachineConfig::new(self.image, directory.path().join("line"))
         };
-        Chunk::of(&boot(self.program, &config, &mut ())?, request)
+        Ok(boot(self.program, &config, &mut ())?)
+    }
+}
+
+impl Placer for QemuPlacer<'_> {
+    fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError> {
+        let limit = LIMIT_BASE + LIMIT_PER_PLACEMENT * (request.last - request.first + 1);
+        let boot = self.boot(combination.command_line(request), limit, &[])?;
+        Ok(Chunk::checked(boot.record.messages().placements(), ChunkEnd::of(&boot)?, request))
+    }
+
+    fn pairs(&self, combination: &Combination, request: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
+        let (gap_first, gap_last) = request.gaps;
+        let pairs_max = (request.last - request.first + 1) * (gap_last - gap_first + 1);
+        let limit = LIMIT_BASE + LIMIT_PER_PAIR * pairs_max;
+        let boot = self.boot(combination.command_line_of_pairs(request), limit, &HPET_SENDS_MESSAGES)?;
+        Ok(PairChunk { pairs: boot.record.messages().pairs().to_vec(), end: ChunkEnd::of(&boot)? })
     }
 }
 

@@ -127,6 +127,8 @@ impl Pairs {
                 ));
             }
         }
+        // The dispatcher remembers the NMI before: each pair comes after a control.
+        self.bench.control();
     }
 }
 

@@ -16,6 +16,7 @@ use crate::commands::record::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
 use crate::images;
 use crate::machine::{Consent, find_or_install};
+use crate::sweep::pairs::Scope;
 use crate::sweep::{Code, Combination, ExamineError, Examiner, Outcome, QemuPlacer};
 
 /// Combinations that are examined at the same time.
@@ -69,6 +70,10 @@ impl Args {
         combinations
     }
 
+    fn scope(&self) -> Scope {
+        if self.quick { Scope::Windows } else { Scope::Everything }
+    }
+
     fn mutants_max(&self) -> usize {
         if self.quick { 1 } else { usize::MAX }
     }
@@ -102,6 +107,7 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<co
         code: &code,
         placer: &placer,
         mutants_max: args.mutants_max(),
+        scope: args.scope(),
     };
     let combinations = args.combinations();
     let display = Display::new(args.quiet, combinations.len(), notes);
@@ -182,6 +188,7 @@ fn print(args: &Args, outcomes: &[Outcome], out: &mut dyn Write) -> Result<comma
 mod tests {
     use super::*;
     use crate::commands::words::parse;
+    use crate::sweep::outcome::Pairs;
 
     fn combinations(words: &[&str]) -> Vec<Combination> {
         parse::<Args>(words).expect("sound flags").combinations()
@@ -211,7 +218,8 @@ mod tests {
     #[test]
     fn the_exit_status_is_good_only_where_everything_is_as_claimed() {
         let sound = Combination::all().into_iter().find(Combination::is_sound).expect("there is one");
-        let swept = Outcome { runs: 9, complete: true, ..Outcome::new(&sound) };
+        let pairs = Pairs { complete: true, ..Pairs::default() };
+        let swept = Outcome { runs: 9, complete: true, pairs, ..Outcome::new(&sound) };
         let args: Args = parse(&["--json"]).expect("sound flags");
         let mut out = Vec::new();
         let good = print(&args, std::slice::from_ref(&swept), &mut out).expect("room");

@@ -76,6 +76,7 @@ fn examine(stand_in: &StandIn, entry: NmiEntry) -> Outcome {
         code: &code,
         placer: stand_in,
         mutants_max: usize::MAX,
+        scope: Scope::Windows,
     };
     examiner.examine_with(&combination(entry), &stand_in.reference, &|_| {}).expect("no host fails")
 }
@@ -111,6 +112,7 @@ fn an_entry_that_the_image_does_not_hold_has_no_result() {
         code: &code,
         placer: &stand_in,
         mutants_max: 0,
+        scope: Scope::Windows,
     };
     let nowhere = Combination { nested_return: NestedReturn::Ret, ..combination(NmiEntry::Naive) };
     let outcome = examiner.examine(&nowhere, &|_| {}).expect("that is the kernel's");
