@@ -1,4 +1,4 @@
-//! The quick subset of the NMI sweep: one form of each strategy, and one mutant of it.
+//! The quick subset of the NMI sweep: one form of each strategy, the pairs of its windows, and one mutant of it.
 //!
 //! Method: what `nmiprof selftest nmi --quick --json` prints, and its outcome.
 
@@ -13,6 +13,7 @@ struct SelftestCommand {
     args: selftest::Args,
 }
 
+// cases 1 to 11, 13
 #[test]
 fn every_entry_is_as_sound_as_it_claims() {
     if let Err(skip) = qemu() {
@@ -28,5 +29,10 @@ fn every_entry_is_as_sound_as_it_claims() {
         assert!(swept["runs"].as_u64() > Some(0), "{swept:#}");
         let is_clean = swept["missed"].as_array().is_some_and(Vec::is_empty) && swept["failures"] == 0;
         assert_eq!(swept["sound"].as_bool(), Some(is_clean), "{swept:#}");
+        if is_clean {
+            let pairs = &swept["pairs"];
+            assert!(pairs["total"].as_u64() > Some(500) && pairs["hit"] == pairs["total"], "{pairs:#}");
+            assert!(pairs["runs"].as_u64() > Some(10_000) && pairs["failures"] == 0, "{pairs:#}");
+        }
     }
 }

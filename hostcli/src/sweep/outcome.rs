@@ -253,7 +253,11 @@ impl Pairs {
             runs: judgement.runs,
             failures: judgement.failures,
             failures_by_kind: judgement.failures_by_kind.clone(),
-            first_failures: judgement.first_failures.iter().map(|one| FailedPairing::new(one, code)).collect(),
+            first_failures: judgement
+                .first_failures
+                .iter()
+                .map(|one| FailedPairing::new(one, code))
+                .collect(),
             complete: judgement.is_whole,
         }
     }

@@ -90,7 +90,6 @@ impl ChunkEnd {
 }
 
 impl Chunk {
-
     /// Keeps the placements that were asked for, up to the first that is out of order.
     ///
     /// A machine that ends well without all of them has lost one, which is no better than to die there.

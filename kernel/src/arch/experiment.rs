@@ -164,9 +164,8 @@ pub fn run(wanted: &Registers, third: Option<&Third>, stack: &ScratchStack) -> O
     // SAFETY: (1) the assembly restores what the ABI wants restored, from memory; (2) it fills `found` from
     // its end; (3) what may be pushed at the experiment's RSP stays in the scratch stack; (4) the register is
     // that of an HPET, or a word of this function; (5) `skipped` is at most what there is to skip.
-    let rsp = unsafe {
-        experiment_run(wanted, found_end, stack.pointer(), register, value, u64::from(skipped))
-    };
+    let rsp =
+        unsafe { experiment_run(wanted, found_end, stack.pointer(), register, value, u64::from(skipped)) };
     (rsp != 0).then_some((found, rsp))
 }
 

@@ -117,8 +117,10 @@ impl Pairs {
     fn check_source(&mut self) {
         for phase in 0..=THIRD_TICK_INSTRUCTIONS {
             let (first, last) = (CHECK_TICKS + phase, CHECK_TICKS + phase + CHECK_GAP);
-            let [by_timer, by_hpet] = [(first, last), (last, first)].map(|(timer, hpet)| self.place(timer, hpet));
-            let is_exact = by_timer.second == by_hpet.second && by_timer.arrivals == 3 && by_hpet.arrivals == 3;
+            let [by_timer, by_hpet] =
+                [(first, last), (last, first)].map(|(timer, hpet)| self.place(timer, hpet));
+            let is_exact =
+                by_timer.second == by_hpet.second && by_timer.arrivals == 3 && by_hpet.arrivals == 3;
             if phase > 0 && !(is_exact && is_beyond_return(by_timer.second.address())) {
                 refuse(format_args!(
                     "the NMI of the HPET (period {} fs) does not keep time with that of the APIC's timer; run QEMU's TCG \
@@ -135,5 +137,6 @@ impl Pairs {
 /// Returns what the arrival with this number interrupted; the default where there was none.
 fn landing(number: usize) -> Landing {
     let arrival = arrivals::get(number);
-    arrival.map_or(Landing::default(), |(rip, runs)| Landing::at(rip, u16::try_from(runs).unwrap_or(u16::MAX)))
+    arrival
+        .map_or(Landing::default(), |(rip, runs)| Landing::at(rip, u16::try_from(runs).unwrap_or(u16::MAX)))
 }

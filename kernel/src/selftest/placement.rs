@@ -15,10 +15,10 @@ use x86_64::registers::debug::{
     Dr7Flags, Dr7Value,
 };
 
-use crate::arch::{apic, arrivals};
 use crate::arch::experiment::{self, Registers, ScratchStack, Third, line_start, write_cr2};
 use crate::arch::layout::{HEAP, PAGE_BYTES};
 use crate::arch::percpu::PerCpu;
+use crate::arch::{apic, arrivals};
 use crate::memory::vmalloc::LazyArea;
 use crate::nmi::experiment::{PROVOKED_TICKS_MAX, Plan};
 use crate::report;

@@ -1,7 +1,8 @@
-//! `nmiprof selftest nmi`: every NMI entry, with a second NMI at every instruction boundary.
+//! `nmiprof selftest nmi`: every NMI entry, with a second NMI at every instruction boundary, and a third one at
+//! every instruction after it.
 //!
 //! Two combinations are examined at a time. It finds something (exit status 1) unless every sound
-//! combination has nothing missed and no failure, every unsound one fails, and every mutant is caught.
+//! combination has nothing missed and no failure, in pairs neither, every unsound one fails, and every mutant is caught.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +23,7 @@ use crate::sweep::{Code, Combination, ExamineError, Examiner, Outcome, QemuPlace
 /// Combinations that are examined at the same time.
 const WORKERS: usize = 2;
 
-/// Place a second NMI at every instruction boundary of the NMI entries
+/// Place a second NMI, and a third, at every instruction boundary of the NMI entries
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Entry strategy (repeatable) [default: all]
@@ -41,7 +42,7 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 
-    /// One form of each strategy and one mutant of it: the form in which NMIs reach most
+    /// One form of each strategy, the one in which NMIs reach most; pairs of its entry and exit; one mutant
     #[arg(long)]
     pub quick: bool,
 

@@ -106,12 +106,7 @@ fn write_findings(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
 fn write_pairs(pairs: &Pairs, out: &mut dyn Write) -> io::Result<()> {
     if !pairs.failures_by_kind.is_empty() {
         let kinds = pairs.failures_by_kind.iter().map(|(kind, count)| format!("{kind} {count}"));
-        writeln!(
-            out,
-            "    failures of {} pairs: {}",
-            pairs.runs,
-            kinds.collect::<Vec<_>>().join(", ")
-        )?;
+        writeln!(out, "    failures of {} pairs: {}", pairs.runs, kinds.collect::<Vec<_>>().join(", "))?;
     }
     for missed in pairs.missed.iter().take(LISTED_MAX) {
         let (second, third) = (clean(&missed.second_place), clean(&missed.third_place));

@@ -5,7 +5,8 @@ use crate::capture::writer::{Writer, hello};
 use crate::capture::{CaptureError, Stream};
 use crate::images;
 use crate::sweep::boundary::Class;
-use crate::sweep::placer::{Chunk, ChunkEnd};
+use crate::sweep::combination::PairRequest;
+use crate::sweep::placer::{Chunk, ChunkEnd, PairChunk};
 use crate::sweep::trace::{Step, StepKind, Trace};
 use nmiprof_wire::{Fatal, FaultReturn, Frame, NestedReturn, NmiEntry, Unmask};
 
@@ -42,6 +43,10 @@ impl Placer for StandIn {
             (request.first..=request.last).take_while(lives).map(|ticks| self.placement(ticks)).collect();
         let end = if dies { ChunkEnd::Died("a reset".to_owned()) } else { ChunkEnd::Complete };
         Ok(Chunk { placements, end })
+    }
+
+    fn pairs(&self, _: &Combination, _: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
+        unreachable!("a made-up trace is of no entry, so there are no pairs")
     }
 }
 

@@ -58,3 +58,40 @@ impl Scope {
         self == Self::Everything || side != Side::Body
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::pairs::demand::tests::{BASE, boundaries, demand};
+    use nmiprof_wire::Landing;
+
+    fn aligned(landings: &[(u64, u16)]) -> Vec<(u32, usize)> {
+        let boundaries = boundaries();
+        let pairs: Vec<_> = (1..)
+            .zip(landings)
+            .map(|(ticks, (address, runs))| Pair {
+                ticks,
+                second: Landing::at(BASE + address, *runs),
+                ..Pair::default()
+            })
+            .collect();
+        align(&pairs, &demand(&boundaries)).into_iter().collect()
+    }
+
+    #[test]
+    fn the_last_of_several_ticks_is_the_one_that_is_raised_there() {
+        let found = aligned(&[(102, 0), (102, 0), (102, 0), (103, 0), (300, 0)]);
+        assert_eq!(found, [(3, 2), (4, 3), (5, 4)]);
+    }
+
+    #[test]
+    fn what_is_not_in_the_trace_is_passed_by() {
+        let found = aligned(&[(103, 0), (300, 0), (555, 1), (556, 1), (301, 1), (302, 1)]);
+        assert_eq!(found, [(1, 3), (2, 4), (5, 5), (6, 8)]);
+    }
+
+    #[test]
+    fn the_wrong_run_is_another_place() {
+        assert_eq!(aligned(&[(104, 2), (104, 1)]), [(2, 9)]);
+    }
+}

@@ -181,9 +181,7 @@ impl<'a> PairJudge<'a> {
         let (address, one_more) = (last.address(), last.runs.saturating_add(1));
         let is_before_run = match self.demand.window_position(address) {
             Some(position) => self.demand.side(position) == Side::Entry,
-            None => {
-                self.demand.is_entry(address) || self.demand.is_start_of_body(address, START_STEPS_MAX)
-            }
+            None => self.demand.is_entry(address) || self.demand.is_start_of_body(address, START_STEPS_MAX),
         };
         runs == one_more || (is_before_run && runs == one_more.saturating_add(1))
     }
@@ -205,3 +203,6 @@ impl PairJudgement {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,7 +107,8 @@ impl PairsPlan<'_> {
         let is_whole_row = gap_first == self.gap_first;
         let last = if is_whole_row { last.min(first.saturating_add(rows - 1)) } else { first };
         let gaps = (gap_first, self.gap_max);
-        let chunk = placer.pairs(self.combination, &PairRequest { mutant: self.mutant, first, last, gaps })?;
+        let chunk =
+            placer.pairs(self.combination, &PairRequest { mutant: self.mutant, first, last, gaps })?;
         let (count, next) = self.in_order(&chunk.pairs, place);
         let pairs = chunk.pairs.get(..count).unwrap_or_default();
         end.has_failed |= pairs.iter().any(|pair| pair.failures != 0);
@@ -132,7 +133,8 @@ impl PairsPlan<'_> {
             if (pair.ticks, pair.gap) != expected {
                 return (count, expected);
             }
-            let is_beyond = (1..=BEYOND_BYTES).contains(&pair.third.address().wrapping_sub(self.return_address));
+            let is_beyond =
+                (1..=BEYOND_BYTES).contains(&pair.third.address().wrapping_sub(self.return_address));
             after_return = if is_beyond { after_return + 1 } else { 0 };
             let is_over = after_return == AFTER_RETURN || pair.gap == self.gap_max;
             expected = if is_over { (pair.ticks + 1, self.gap_first) } else { (pair.ticks, pair.gap + 1) };
@@ -159,3 +161,6 @@ pub fn has_returned(row: &[Pair], return_address: u64) -> bool {
     let is_beyond = |landing: Landing| landing.address() > return_address;
     tail.first().is_some_and(|pair| is_beyond(pair.third)) && tail.windows(2).all(is_next)
 }
+
+#[cfg(test)]
+mod tests;
