@@ -1,4 +1,5 @@
-//! A second NMI at every instruction: of the entry, the handler, the fault path inside it, and the exit.
+//! A second NMI at every instruction: of the entry, the handler, the fault path inside it, and the exit; and a
+//! third one at every pair of those of the entry and the exit.
 //!
 //! Method: what `nmiprof selftest nmi --json` finds for every form of every entry, known defects included, and
 //! its outcome. Where no NMI can nest, and where nesting must break NMI-once, the self-test image is asked
@@ -21,8 +22,8 @@ struct SelftestCommand {
     args: selftest::Args,
 }
 
-fn selftest_nmi() -> (Outcome, Vec<Value>) {
-    let command = SelftestCommand::parse_from(["selftest", "nmi", "--json", "--quiet"]);
+fn selftest_nmi(flag: &str) -> (Outcome, Vec<Value>) {
+    let command = SelftestCommand::parse_from(["selftest", "nmi", "--json", "--quiet", flag]);
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let outcome = selftest::run(&command.args, &mut out, &mut notes).expect("the sweep can be done");
     (outcome, serde_json::from_slice(&out).expect("a JSON array"))
@@ -35,13 +36,30 @@ fn check(swept: &Value) {
     assert_eq!(swept["mutants"]["caught"], swept["mutants"]["total"], "{swept:#}");
 }
 
+fn check_pairs(swept: &Value) {
+    let pairs = &swept["pairs"];
+    assert!(pairs["total"].as_u64() > Some(500) && pairs["hit"] == pairs["total"], "{pairs:#}");
+    assert!(pairs["runs"].as_u64() > Some(10_000) && pairs["failures"] == 0, "{pairs:#}");
+}
+
+// cases 1 to 11, 13
+#[test]
+fn a_third_nmi_at_every_pair_of_the_windows_breaks_no_sound_entry() {
+    if let Err(skip) = qemu() {
+        return skip.register();
+    }
+    let (outcome, combinations) = selftest_nmi("--quick");
+    assert_eq!(outcome, Outcome::Good, "{combinations:#?}");
+    combinations.iter().filter(|swept| swept["sound"] == true).for_each(check_pairs);
+}
+
 // cases 1 to 10, 13, 18, 19
 #[test]
 fn every_entry_is_as_sound_as_it_claims_and_every_known_defect_shows() {
     if let Err(skip) = qemu() {
         return skip.register();
     }
-    let (outcome, combinations) = selftest_nmi();
+    let (outcome, combinations) = selftest_nmi("--no-pairs");
     combinations.iter().for_each(check);
     let tried: u64 = combinations.iter().filter_map(|swept| swept["mutants"]["total"].as_u64()).sum();
     let known: usize = Combination::all().iter().map(|one| one.mutants().len()).sum();

@@ -2,7 +2,7 @@
 //!
 //! Texts are cleaned on the way in and their number is bounded.
 
-use nmiprof_wire::{Fatal, FatalCause, Log, LogLevel, Placement, WorkloadResult};
+use nmiprof_wire::{Fatal, FatalCause, Log, LogLevel, Pair, Placement, WorkloadResult};
 
 use super::clean;
 
@@ -67,6 +67,8 @@ impl FatalReport {
 
 /// Most placements of an NMI sweep that are kept.
 pub const PLACEMENTS_MAX: usize = 1 << 20;
+/// Most pairs of an NMI sweep that are kept.
+pub const PAIRS_MAX: usize = 1 << 20;
 
 /// Everything that the kernel said about itself.
 #[derive(Debug, Default)]
@@ -76,6 +78,7 @@ pub struct Messages {
     workloads: Vec<WorkloadOutcome>,
     fatal: Option<FatalReport>,
     placements: Vec<Placement>,
+    pairs: Vec<Pair>,
 }
 
 impl Messages {
@@ -114,6 +117,21 @@ impl Messages {
         let has_room = self.placements.len() < PLACEMENTS_MAX;
         if has_room {
             self.placements.push(*placement);
+        }
+        has_room
+    }
+
+    /// Returns the pairs of an NMI sweep, in the order of the capture; at most [`PAIRS_MAX`].
+    #[must_use]
+    pub fn pairs(&self) -> &[Pair] {
+        &self.pairs
+    }
+
+    /// Takes a pair; refuses it where there are too many.
+    pub(super) fn take_pair(&mut self, pair: &Pair) -> bool {
+        let has_room = self.pairs.len() < PAIRS_MAX;
+        if has_room {
+            self.pairs.push(*pair);
         }
         has_room
     }

@@ -114,6 +114,20 @@ impl Code {
         })
     }
 
+    /// Finds the first conditional branch among the instructions that follow each other in a range.
+    #[must_use]
+    pub fn conditional_branch(&self, range: &Range<u64>) -> Option<u64> {
+        let mut address = range.start;
+        while range.contains(&address) {
+            let instruction = self.instruction(address)?;
+            if instruction.flow_control() == FlowControl::ConditionalBranch {
+                return Some(address);
+            }
+            address = instruction.next_ip();
+        }
+        None
+    }
+
     /// Names an address: the nearest label before it, and the distance.
     #[must_use]
     pub fn describe(&self, address: u64) -> String {
@@ -191,6 +205,16 @@ mod tests {
             assert!(windows.iter().any(|window| window.symbol == iretq), "{windows:#?}");
         }
         assert!(matches!(code.windows("nmi_none"), Err(CodeError::NoLabel(_))));
+    }
+
+    #[test]
+    fn a_branch_is_found_where_there_is_one() {
+        let code = code();
+        let at = |label: &str| code.address(label).expect("a label");
+        let window = at("nmi_tristate_window")..at("nmi_tristate_window_end");
+        assert_eq!(code.conditional_branch(&window), Some(window.start), "its first instruction");
+        let iretq = at("nmi_tristate_iretq")..at("nmi_tristate_window_end");
+        assert_eq!(code.conditional_branch(&iretq), None);
     }
 
     #[test]

@@ -66,21 +66,42 @@ impl Combination {
         self.command_line_for("storm", &Request { mutant, first: STORM_SEED, last: STORM_NESTINGS })
     }
 
-    fn command_line_for(&self, selftest: &str, request: &Request<'_>) -> String {
+    fn command_line_for<'a>(&self, selftest: &'a str, request: &Request<'a>) -> String {
         let options = Options {
+            sweep_first: request.first,
+            sweep_last: request.last,
+            selftest,
+            ..self.options(request.mutant)
+        };
+        options.to_string()
+    }
+
+    /// Returns the kernel command line for the pairs of a request.
+    #[must_use]
+    pub fn command_line_of_pairs(&self, request: &PairRequest<'_>) -> String {
+        let (third_first, third_last) = request.gaps;
+        let options = Options {
+            sweep_first: request.first,
+            sweep_last: request.last,
+            third_first,
+            third_last,
+            selftest: "pairs",
+            ..self.options(request.mutant)
+        };
+        options.to_string()
+    }
+
+    fn options<'a>(&self, mutant: &'a str) -> Options<'a> {
+        Options {
             nmi_entry: self.entry,
             fault_return: self.fault_return,
             nested_return: self.nested_return,
             unmask: self.unmask,
             line: Line::File,
-            unsafe_nmi: !self.is_sound() || !request.mutant.is_empty(),
-            sweep_first: request.first,
-            sweep_last: request.last,
-            mutant: request.mutant,
-            selftest,
+            unsafe_nmi: !self.is_sound() || !mutant.is_empty(),
+            mutant,
             ..Options::default()
-        };
-        options.to_string()
+        }
     }
 }
 
@@ -107,6 +128,19 @@ pub struct Request<'a> {
     pub first: u32,
     /// Last placement, in timer ticks.
     pub last: u32,
+}
+
+/// Pairs to be done in one machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairRequest<'a> {
+    /// Known defect of the entry; empty for none.
+    pub mutant: &'a str,
+    /// First row: ticks of the second NMI.
+    pub first: u32,
+    /// Last row.
+    pub last: u32,
+    /// First and last gap from the second NMI to the third, in every row.
+    pub gaps: (u32, u32),
 }
 
 #[cfg(test)]

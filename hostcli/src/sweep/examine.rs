@@ -1,5 +1,6 @@
-//! One combination from end to end: reference trace, sweep, storm, mutants.
+//! One combination from end to end: reference trace, sweep, pairs, storm, mutants.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use nmiprof_wire::{FatalCause, Placement};
@@ -9,7 +10,8 @@ use super::code::{Code, CodeError, Window};
 use super::combination::{Combination, Request, STORM_NESTINGS};
 use super::judge::Judge;
 use super::mutant::{Mutant, ShownBy};
-use super::outcome::{Mutants, Outcome};
+use super::outcome::{Mutants, Outcome, Pairs};
+use super::pairs::{Demand, PairJudge, PairsPlan, Rows, Scope, align, plan::ranges};
 use super::placer::{Chunk, ChunkEnd, PlaceError, Placer};
 use super::run::{Plan, Sweep, SweepError};
 use super::tracer::{Tracer, TracerError};
@@ -43,6 +45,8 @@ pub struct Examiner<'a> {
     pub placer: &'a dyn Placer,
     /// Most mutants of each combination.
     pub mutants_max: usize,
+    /// Which pairs of a sound combination are done.
+    pub scope: Scope,
 }
 
 /// What a combination does without a second NMI.
@@ -119,8 +123,39 @@ impl Examiner<'_> {
         if self.mutants_of(combination).any(|mutant| mutant.shown_by == ShownBy::Storm) {
             outcome.take_storm(storm_failures(&self.placer.storm(combination, "")?));
         }
-        outcome.mutants = self.mutants(&plan, &sweep, on_progress)?;
+        let mut pairing = Pairing::new(combination, reference, self.code);
+        if let (Some(pairing), true) = (&mut pairing, combination.is_sound()) {
+            match self.pairs(pairing, on_progress) {
+                Ok(pairs) => outcome.pairs = pairs,
+                Err(SweepError::Refused(why)) => return Ok(self.without_result(combination, why)),
+                Err(SweepError::Place(error)) => return Err(error.into()),
+            }
+        }
+        outcome.mutants = self.mutants(&plan, &sweep, pairing.as_ref(), on_progress)?;
         Ok(outcome)
+    }
+
+    /// Does the pairs of a combination.
+    fn pairs(&self, pairing: &mut Pairing<'_>, on_progress: &dyn Fn(u64)) -> Result<Pairs, SweepError> {
+        if self.scope == Scope::Nothing {
+            return Ok(Pairs { complete: true, ..Pairs::default() });
+        }
+        let mut tried = Vec::new();
+        let trial = pairing.trial().run(&[pairing.all_rows()], self.placer, &mut |pairs| {
+            tried.extend_from_slice(pairs);
+        })?;
+        pairing.aligned = align(&tried, &pairing.demand);
+        let rows = pairing.rows(self.scope);
+        let ranges = ranges(rows.keys().copied());
+        let mut judge = PairJudge::new(&pairing.demand, self.scope, rows);
+        tried.retain(|pair| pair.failures != 0);
+        judge.take(&tried);
+        let mut end = pairing.plan().run(&ranges, self.placer, &mut |pairs| {
+            judge.take(pairs);
+            on_progress(pairs.len() as u64);
+        })?;
+        end.deaths.extend(trial.deaths);
+        Ok(Pairs::new(&judge.finish(&end), &pairing.demand, self.code))
     }
 
     /// Says why there is no result: nothing was swept, and no mutant was caught.
@@ -134,11 +169,13 @@ impl Examiner<'_> {
         combination.mutants().iter().take(self.mutants_max)
     }
 
-    /// Does the sweep again over the same placements, or the storm, with each known defect.
+    /// Does the sweep again over the same placements, and the pairs of the windows if that does not show it, or
+    /// the storm, with each known defect.
     fn mutants(
         &self,
         plan: &Plan<'_>,
         sweep: &Sweep,
+        pairing: Option<&Pairing<'_>>,
         on_progress: &dyn Fn(u64),
     ) -> Result<Mutants, ExamineError> {
         let last = sweep.placements.last().map_or(plan.ticks, |placement| placement.ticks);
@@ -151,6 +188,10 @@ impl Examiner<'_> {
             };
             match trial {
                 Trial::Caught => mutants.caught += 1,
+                Trial::Survived if self.pairs_show(mutant.name, pairing, on_progress)? => {
+                    mutants.caught += 1;
+                    mutants.caught_by_pairs.push(mutant.name);
+                }
                 Trial::Survived => mutants.survived.push(mutant.name),
                 Trial::NotBuilt => mutants.not_built.push(mutant.name),
             }
@@ -172,6 +213,23 @@ impl Examiner<'_> {
             Ok(_) => Ok(Trial::Survived),
             Err(SweepError::Refused(_)) => Ok(Trial::NotBuilt),
             Err(SweepError::Place(error)) => Err(error),
+        }
+    }
+
+    /// Tells whether a known defect shows in the pairs of the windows.
+    fn pairs_show(
+        &self,
+        mutant: &str,
+        pairing: Option<&Pairing<'_>>,
+        on_progress: &dyn Fn(u64),
+    ) -> Result<bool, ExamineError> {
+        let Some(pairing) = pairing else { return Ok(false) };
+        let plan = PairsPlan { mutant, deaths_max: 1, stops_at_failure: true, ..pairing.plan() };
+        let ranges = ranges(pairing.rows(Scope::Windows).into_keys());
+        match plan.run(&ranges, self.placer, &mut |pairs| on_progress(pairs.len() as u64)) {
+            Ok(end) => Ok(end.has_failed),
+            Err(SweepError::Refused(_)) => Ok(false),
+            Err(SweepError::Place(error)) => Err(error.into()),
         }
     }
 }
@@ -202,6 +260,55 @@ fn storm_failures(storm: &Chunk) -> u64 {
     let nestings: u64 = storm.placements.iter().map(|report| u64::from(report.nested)).sum();
     let is_whole = storm.end == ChunkEnd::Complete && nestings >= u64::from(STORM_NESTINGS);
     failed + u64::from(!is_whole)
+}
+
+/// What the pairs of a combination are made from.
+struct Pairing<'a> {
+    combination: &'a Combination,
+    demand: Demand<'a>,
+    /// Ticks of the reference, and those that nested NMIs and their runs take at most.
+    ticks: u32,
+    gap_max: u32,
+    /// The position at which the second NMI lands, by its ticks.
+    aligned: BTreeMap<u32, usize>,
+}
+
+impl<'a> Pairing<'a> {
+    fn new(combination: &'a Combination, reference: &'a Reference, code: &Code) -> Option<Self> {
+        let demand = Demand::of(combination, &reference.boundaries, code)?;
+        let ticks = reference.boundaries.ticks().saturating_add(LEAD_TICKS);
+        let gap_max = ticks.saturating_mul(STRETCH_MAX);
+        Some(Self { combination, demand, ticks, gap_max, aligned: BTreeMap::new() })
+    }
+
+    /// Returns every number of ticks that may put the second NMI on a boundary.
+    const fn all_rows(&self) -> Rows {
+        Rows { first: 1, last: self.ticks }
+    }
+
+    /// Returns the rows to be done: ticks of the second NMI, and the position where it lands.
+    fn rows(&self, scope: Scope) -> BTreeMap<u32, usize> {
+        let is_chosen = |position: &usize| scope.holds(self.demand.side(*position));
+        let all = self.aligned.iter().filter(|(_, position)| is_chosen(position));
+        all.map(|(ticks, position)| (*ticks, *position)).collect()
+    }
+
+    fn plan(&self) -> PairsPlan<'_> {
+        PairsPlan {
+            combination: self.combination,
+            mutant: "",
+            gap_first: 0,
+            gap_max: self.gap_max,
+            return_address: self.demand.return_address(),
+            deaths_max: SOUND_DEATHS_MAX,
+            stops_at_failure: false,
+        }
+    }
+
+    /// Each row with one third NMI only, well after everything.
+    fn trial(&self) -> PairsPlan<'_> {
+        PairsPlan { gap_first: self.gap_max, ..self.plan() }
+    }
 }
 
 fn plan<'a>(combination: &'a Combination, boundaries: &Boundaries) -> Plan<'a> {

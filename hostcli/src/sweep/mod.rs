@@ -6,6 +6,7 @@
 //! - [`boundary`]: the class of each boundary, from the trace and the instructions alone;
 //! - [`placer`], [`run`]: machines that do the placements, and what goes on after one that dies;
 //! - [`judge`]: placements against boundaries;
+//! - [`pairs`]: a third NMI after the second one;
 //! - [`examine`]: all of it for one combination, mutants included, and its [`outcome`].
 //!
 //! The kernel says where each NMI landed and what did not hold. Where NMIs *can* land is derived here, so
@@ -19,6 +20,7 @@ pub mod gdb;
 pub mod judge;
 pub mod mutant;
 pub mod outcome;
+pub mod pairs;
 pub mod placer;
 pub mod run;
 pub mod trace;
@@ -26,7 +28,7 @@ pub mod tracer;
 
 pub use boundary::{Boundaries, Boundary, Class};
 pub use code::{Code, Window};
-pub use combination::{Combination, Request};
+pub use combination::{Combination, PairRequest, Request};
 pub use examine::{ExamineError, Examiner, Reference};
 pub use mutant::{Mutant, ShownBy};
 pub use outcome::Outcome;

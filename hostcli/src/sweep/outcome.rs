@@ -10,6 +10,8 @@ use super::boundary::{Boundaries, Boundary, Class};
 use super::code::{Code, Window};
 use super::combination::Combination;
 use super::judge::{FailedPlacement, Judgement};
+use super::pairs::demand::{Demand, Pass, Wanted};
+use super::pairs::judge::{FailedPair, PairJudgement};
 
 /// What a failure of the storm is counted as.
 const STORM: &str = "storm";
@@ -67,6 +69,8 @@ pub struct Outcome {
     pub first_failures: Vec<Failed>,
     /// Whether every placement was done. An unsound combination is left alone once it has failed enough.
     pub complete: bool,
+    /// What a third NMI showed, where every invariant is claimed to hold.
+    pub pairs: Pairs,
     /// Its known defects.
     pub mutants: Mutants,
     /// Why there is no result, where there is none.
@@ -111,6 +115,59 @@ pub struct Failed {
     pub reason: Option<String>,
 }
 
+/// What a third NMI showed: the second one at one boundary of the NMI entry or the handler, the third at another.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Pairs {
+    /// Ordered pairs of boundaries that have to be hit.
+    pub total: usize,
+    /// Those that were.
+    pub hit: usize,
+    /// The first of those that were not.
+    pub missed: Vec<MissedPair>,
+    /// Ordered pairs of boundaries of the entry's own code that no third NMI can reach.
+    pub unreachable: usize,
+    /// Pairs of ticks that were done.
+    pub runs: u64,
+    /// Those that failed in any way.
+    pub failures: u64,
+    /// The same by kind.
+    pub failures_by_kind: BTreeMap<&'static str, u64>,
+    /// The first of them.
+    pub first_failures: Vec<FailedPairing>,
+    /// Whether the third NMI was at every instruction from the second one's until after the last return.
+    pub complete: bool,
+}
+
+/// A pair of boundaries that was not hit.
+#[derive(Clone, Debug, Serialize)]
+pub struct MissedPair {
+    /// Where the second NMI should have landed.
+    pub second: Address,
+    /// The nearest label, and the distance.
+    pub second_place: String,
+    /// Where the third one should have landed.
+    pub third: Address,
+    /// The nearest label, and the distance.
+    pub third_place: String,
+    /// In which run: `outer`, which the second one interrupted, or `next`, which it caused.
+    pub run: &'static str,
+}
+
+/// A pair of ticks that failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailedPairing {
+    /// What the timer of the second NMI was armed with.
+    pub ticks: u32,
+    /// Ticks from the second NMI to the third.
+    pub gap: u32,
+    /// Where the two landed, with the nearest labels.
+    pub places: Vec<String>,
+    /// What failed.
+    pub kinds: Vec<&'static str>,
+    /// How the machine ended, if it died.
+    pub reason: Option<String>,
+}
+
 /// What came of the known defects of a combination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Mutants {
@@ -118,6 +175,8 @@ pub struct Mutants {
     pub total: usize,
     /// How many the sweep caught.
     pub caught: usize,
+    /// Those among them that took a third NMI.
+    pub caught_by_pairs: Vec<&'static str>,
     /// Those that ran without a failure.
     pub survived: Vec<&'static str>,
     /// Those that the kernel does not know.
@@ -146,6 +205,7 @@ impl Outcome {
             failures_by_kind: BTreeMap::new(),
             first_failures: Vec::new(),
             complete: false,
+            pairs: Pairs::default(),
             mutants: Mutants::default(),
             no_result: None,
         }
@@ -185,9 +245,66 @@ impl Outcome {
     #[must_use]
     pub fn is_as_claimed(&self) -> bool {
         let all_caught = self.mutants.caught == self.mutants.total;
-        let is_clean = self.complete && self.missed.is_empty() && self.failures == 0;
+        let is_clean =
+            self.complete && self.missed.is_empty() && self.failures == 0 && self.pairs.are_clean();
         let has_been_swept = self.no_result.is_none() && self.runs > 0;
         has_been_swept && all_caught && if self.sound { is_clean } else { self.failures > 0 }
+    }
+}
+
+impl Pairs {
+    /// Takes what pairs showed.
+    #[must_use]
+    pub fn new(judgement: &PairJudgement, demand: &Demand<'_>, code: &Code) -> Self {
+        Self {
+            total: judgement.total,
+            hit: judgement.hit,
+            missed: judgement.missed.iter().map(|wanted| MissedPair::new(wanted, demand, code)).collect(),
+            unreachable: judgement.unreachable,
+            runs: judgement.runs,
+            failures: judgement.failures,
+            failures_by_kind: judgement.failures_by_kind.clone(),
+            first_failures: judgement
+                .first_failures
+                .iter()
+                .map(|one| FailedPairing::new(one, code))
+                .collect(),
+            complete: judgement.is_whole,
+        }
+    }
+
+    /// Tells whether all was done, all was hit, and nothing failed.
+    #[must_use]
+    pub fn are_clean(&self) -> bool {
+        self.complete && self.hit == self.total && self.failures == 0
+    }
+}
+
+impl MissedPair {
+    fn new(wanted: &Wanted, demand: &Demand<'_>, code: &Code) -> Self {
+        let [second, third] = [wanted.second, wanted.third].map(|position| demand.address(position));
+        Self {
+            second: Address(second),
+            second_place: code.describe(second),
+            third: Address(third),
+            third_place: code.describe(third),
+            run: match wanted.pass {
+                Pass::Outer => "outer",
+                Pass::Next => "next",
+            },
+        }
+    }
+}
+
+impl FailedPairing {
+    fn new(failed: &FailedPair, code: &Code) -> Self {
+        Self {
+            ticks: failed.ticks,
+            gap: failed.gap,
+            places: failed.landed.iter().flatten().map(|address| code.describe(*address)).collect(),
+            kinds: failed.kinds.clone(),
+            reason: failed.reason.clone(),
+        }
     }
 }
 
@@ -225,6 +342,7 @@ mod tests {
         let mut outcome = Outcome::new(&combination.expect("there are both"));
         outcome.runs = 400;
         outcome.complete = true;
+        outcome.pairs.complete = true;
         outcome
     }
 
@@ -236,6 +354,17 @@ mod tests {
         assert!(Outcome { failures: 1, complete: false, ..outcome(false) }.is_as_claimed());
         assert!(!Outcome { complete: false, ..outcome(true) }.is_as_claimed());
         assert!(!Outcome { missed: vec![Address(1)], ..outcome(true) }.is_as_claimed());
+    }
+
+    #[test]
+    fn a_sound_combination_needs_its_pairs_and_an_unsound_one_does_not() {
+        let with = |pairs| Outcome { pairs, ..outcome(true) }.is_as_claimed();
+        assert!(with(Pairs { total: 5, hit: 5, complete: true, ..Pairs::default() }));
+        assert!(!with(Pairs { total: 5, hit: 4, complete: true, ..Pairs::default() }));
+        assert!(!with(Pairs { total: 5, hit: 5, ..Pairs::default() }));
+        assert!(!with(Pairs { total: 5, hit: 5, complete: true, failures: 1, ..Pairs::default() }));
+        let unsound = Outcome { failures: 1, pairs: Pairs::default(), ..outcome(false) };
+        assert!(unsound.is_as_claimed());
     }
 
     #[test]
@@ -265,6 +394,11 @@ mod tests {
             ("runs", object["runs"].is_u64()),
             ("failures", object["failures"].is_u64()),
             ("sound", object["sound"].is_boolean()),
+            ("pairs.total", object["pairs"]["total"].is_u64()),
+            ("pairs.hit", object["pairs"]["hit"].is_u64()),
+            ("pairs.missed", object["pairs"]["missed"].is_array()),
+            ("pairs.runs", object["pairs"]["runs"].is_u64()),
+            ("pairs.failures", object["pairs"]["failures"].is_u64()),
         ] {
             assert!(is_right, "{name}");
         }

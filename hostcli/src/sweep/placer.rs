@@ -6,9 +6,9 @@
 use std::time::Duration;
 use std::{fmt, io};
 
-use nmiprof_wire::{FatalCause, Placement};
+use nmiprof_wire::{FatalCause, Pair, Placement};
 
-use super::combination::{Combination, Request};
+use super::combination::{Combination, PairRequest, Request};
 use crate::machine::{Boot, BootError, Ending, MachineConfig, Program, boot};
 
 /// The device that ends a machine which goes round in circles: the kernel renews its budget of instructions before
@@ -17,7 +17,12 @@ const BUDGET: [&str; 2] = ["-device", "ib700"];
 /// Wall time of a machine: for what the budget does not see, such as a QEMU that hangs.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Does placements.
+/// Wall time of one pair: ten times what it takes on a busy host.
+const LIMIT_PER_PAIR: Duration = Duration::from_millis(1);
+/// What lets the HPET send the third NMI.
+const HPET_SENDS_MESSAGES: [&str; 2] = ["-global", "hpet.msi=on"];
+
+/// Does placements and pairs.
 pub trait Placer: Sync {
     /// Does the placements of `request`, up to the one at which the machine dies.
     ///
@@ -31,6 +36,12 @@ pub trait Placer: Sync {
     /// # Errors
     /// As [`Placer::place`].
     fn storm(&self, combination: &Combination, mutant: &str) -> Result<Chunk, PlaceError>;
+
+    /// Does the pairs of `request`, up to the one at which the machine dies.
+    ///
+    /// # Errors
+    /// As [`Placer::place`].
+    fn pairs(&self, combination: &Combination, request: &PairRequest<'_>) -> Result<PairChunk, PlaceError>;
 }
 
 /// What came of a request.
@@ -38,6 +49,15 @@ pub trait Placer: Sync {
 pub struct Chunk {
     /// The placements that were reported, in ascending order of their ticks.
     pub placements: Vec<Placement>,
+    /// How the machine ended.
+    pub end: ChunkEnd,
+}
+
+/// What came of a request for pairs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairChunk {
+    /// The pairs that were reported, in the order of the line.
+    pub pairs: Vec<Pair>,
     /// How the machine ended.
     pub end: ChunkEnd,
 }
@@ -60,7 +80,8 @@ impl ChunkEnd {
     /// [`PlaceError::Machine`] where it is QEMU that failed, or somebody ended it.
     pub fn of(boot: &Boot) -> Result<Self, PlaceError> {
         let says = boot.ending.to_string();
-        let has_begun = !boot.record.messages().placements().is_empty();
+        let messages = boot.record.messages();
+        let has_begun = !messages.placements().is_empty() || !messages.pairs().is_empty();
         Ok(match &boot.ending {
             Ending::Completed => Self::Complete,
             // A refusal comes first of all. Later the kernel can only lack what a broken entry has used up.
@@ -83,14 +104,6 @@ impl ChunkEnd {
 }
 
 impl Chunk {
-    /// Takes what a machine that has ended reported.
-    ///
-    /// # Errors
-    /// [`PlaceError::Machine`] where it is QEMU that failed, or somebody ended it.
-    pub fn of(boot: &Boot, request: &Request<'_>) -> Result<Self, PlaceError> {
-        Ok(Self::checked(boot.record.messages().placements(), ChunkEnd::of(boot)?, request))
-    }
-
     /// Keeps the placements that were asked for, up to the first that is out of order.
     ///
     /// A machine that ends well without all of them has lost one, which is no better than to die there.
@@ -122,12 +135,12 @@ pub struct QemuPlacer<'a> {
 }
 
 impl QemuPlacer<'_> {
-    fn boot(&self, kernel_command_line: String) -> Result<Boot, PlaceError> {
+    fn boot(&self, kernel_command_line: String, limit: Duration) -> Result<Boot, PlaceError> {
         let directory = tempfile::tempdir()?;
         let config = MachineConfig {
             kernel_command_line,
-            extra_args: BUDGET.map(str::to_owned).to_vec(),
-            limit: LIMIT,
+            extra_args: BUDGET.iter().chain(&HPET_SENDS_MESSAGES).map(|word| (*word).to_owned()).collect(),
+            limit,
             ..MachineConfig::new(self.image, directory.path().join("line"))
         };
         Ok(boot(self.program, &config, &mut ())?)
@@ -136,12 +149,21 @@ impl QemuPlacer<'_> {
 
 impl Placer for QemuPlacer<'_> {
     fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError> {
-        Chunk::of(&self.boot(combination.command_line(request))?, request)
+        let boot = self.boot(combination.command_line(request), LIMIT)?;
+        Ok(Chunk::checked(boot.record.messages().placements(), ChunkEnd::of(&boot)?, request))
     }
 
     fn storm(&self, combination: &Combination, mutant: &str) -> Result<Chunk, PlaceError> {
-        let boot = self.boot(combination.storm_command_line(mutant))?;
+        let boot = self.boot(combination.storm_command_line(mutant), LIMIT)?;
         Ok(Chunk { placements: boot.record.messages().placements().to_vec(), end: ChunkEnd::of(&boot)? })
+    }
+
+    fn pairs(&self, combination: &Combination, request: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
+        let (gap_first, gap_last) = request.gaps;
+        let pairs_max = (request.last - request.first + 1) * (gap_last - gap_first + 1);
+        let limit = LIMIT + LIMIT_PER_PAIR * pairs_max;
+        let boot = self.boot(combination.command_line_of_pairs(request), limit)?;
+        Ok(PairChunk { pairs: boot.record.messages().pairs().to_vec(), end: ChunkEnd::of(&boot)? })
     }
 }
 

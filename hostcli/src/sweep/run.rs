@@ -123,7 +123,8 @@ impl Sweep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::placer::Chunk;
+    use crate::sweep::combination::PairRequest;
+    use crate::sweep::placer::{Chunk, PairChunk};
     use std::sync::Mutex;
 
     /// Reports every placement, but dies at some.
@@ -154,6 +155,10 @@ mod tests {
 
         fn storm(&self, _: &Combination, _: &str) -> Result<Chunk, PlaceError> {
             Ok(Chunk { placements: Vec::new(), end: ChunkEnd::Complete })
+        }
+
+        fn pairs(&self, _: &Combination, _: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
+            unreachable!("a sweep asks for no pairs")
         }
     }
 

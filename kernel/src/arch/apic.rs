@@ -20,6 +20,18 @@ use super::layout::direct;
 /// Physical address of the xAPIC registers, where every CPU starts with them.
 pub const MMIO_ADDRESS: u64 = 0xfee0_0000;
 
+/// The message by which a device sends an NMI to one CPU: where it writes, and what.
+///
+/// Source: SDM volume 3, "Message Signalled Interrupts"; physical destination, edge triggered.
+#[cfg(feature = "selftest")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NmiMessage {
+    /// Physical address.
+    pub address: u32,
+    /// The word that is written there.
+    pub data: u32,
+}
+
 /// Register offsets of the xAPIC; the x2APIC's MSR is 0x800 + offset / 16.
 #[derive(Clone, Copy)]
 #[repr(u32)]
@@ -117,6 +129,16 @@ impl LocalApic {
                 unsafe { msr.write(destination | u64::from(command)) };
             }
         }
+    }
+
+    /// Returns the message by which a device sends an NMI to this CPU; none where the ID does not fit into one.
+    #[cfg(feature = "selftest")]
+    pub fn nmi_message(self) -> Option<NmiMessage> {
+        const DESTINATION_SHIFT: u32 = 12;
+        const MESSAGE_ADDRESS: u32 = 0xfee0_0000;
+        let id = u8::try_from(self.id()).ok()?;
+        let address = MESSAGE_ADDRESS | u32::from(id) << DESTINATION_SHIFT;
+        Some(NmiMessage { address, data: DELIVERY_NMI })
     }
 
     /// Makes this CPU the destination of the next command.

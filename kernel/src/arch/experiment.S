@@ -6,14 +6,16 @@
 //
 // Steps of `experiment_run`
 //   1. Keep the callee-saved registers and flags on the thread stack, and its RSP in memory.
-//   2. Load every register and flag from `Registers`, by pops; then RSP.
-//   3. `experiment_arm`: start the timer, with the ticks in ECX. RDI is the page of the APIC's registers.
-//   4. A lead of no-operations, so that the timer's NMI can also come first.
-//   5. `experiment_send`: the self-NMI. It arrives at `experiment_line`.
-//   6. The line: no-operations, until both NMIs must have come.
-//   7. Store every register and flag to `Registers`, by pushes, and return RSP.
+//   2. Start the third NMI's source, by one store; then up to {PHASE_INSTRUCTIONS} no-operations, because its
+//      clock is coarser than the timer's.
+//   3. Load every register and flag from `Registers`, by pops; then RSP.
+//   4. `experiment_arm`: start the timer, with the ticks in ECX. RDI is the page of the APIC's registers.
+//   5. A lead of no-operations, so that the timer's NMI can also come first.
+//   6. `experiment_send`: the self-NMI. It arrives at `experiment_line`.
+//   7. The line: no-operations, until both NMIs must have come.
+//   8. Store every register and flag to `Registers`, by pushes, and return RSP.
 //
-// Thread stack between 1 and 7, from the top: return address, RBX, RBP, R12 to R15, RFLAGS, address of the
+// Thread stack between 1 and 8, from the top: return address, RBX, RBP, R12 to R15, RFLAGS, address of the
 // end of the `Registers` to fill.
 
 .section .bss.experiment, "aw", @nobits
@@ -28,7 +30,8 @@ experiment_rsp:
 .balign 64
 .global experiment_run
 // # State: RDI = `Registers` to load; RSI = end of the `Registers` to fill; RDX = RSP of the experiment;
-// called as an `extern "C"` function.
+// RCX = address of the store of step 2, R8D = its value; R9 = no-operations to skip after it; called as an
+// `extern "C"` function.
 experiment_run:
     push rbx
     push rbp
@@ -40,6 +43,13 @@ experiment_run:
     push rsi
     mov [rip + experiment_thread_rsp], rsp
     mov [rip + experiment_rsp], rdx
+    lea rax, [rip + experiment_phase]
+    add rax, r9
+    mov [rcx], r8d
+    jmp rax
+experiment_phase:
+.fill {PHASE_INSTRUCTIONS}, 1, {NOP}
+    // From here on, {LOAD_INSTRUCTIONS} instructions to `experiment_arm`.
     mov rsp, rdi
 .irp register, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15
     pop \register

@@ -17,6 +17,11 @@
 //! the instruction that this goes to. An `iret` counts as one instruction, so does one that faults and is run
 //! again after the fault; the delivery of an NMI or a fault counts as none.
 //! No number of ticks merges the two NMIs into one: at `ENTRY_TICKS` the self-NMI is taken first.
+//!
+//! # The third NMI
+//! It comes from the [HPET](crate::arch::hpet), whose tick is [`THIRD_TICK_INSTRUCTIONS`] long. Its count begins with
+//! one store before the registers are loaded, and a run of no-operations between that store and the arming of the
+//! timer makes up for what is left of a tick. So [`Third::at`] puts it on any tick of the timer.
 
 #![expect(unsafe_code, reason = "leaves the registers to the code under test")]
 
@@ -26,6 +31,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::apic::experiment::{COMMAND, INITIAL_COUNT, SELF_NMI};
 use super::frame::WORD;
 use super::gdt::{KERNEL_CODE, KERNEL_DATA};
+use super::hpet::Hpet;
 use crate::nmi::experiment::recover;
 
 /// Instructions between the store that arms the timer and the one that sends the self-NMI.
@@ -34,6 +40,16 @@ pub const LEAD_INSTRUCTIONS: u32 = 8;
 pub const ENTRY_TICKS: u32 = LEAD_INSTRUCTIONS;
 /// Instructions of the line. A timer of that many ticks runs out in the line at the latest.
 pub const LINE_INSTRUCTIONS: u32 = 4096;
+
+/// Instructions of one tick of the third NMI's source: 10 ns under `-icount shift=0`.
+pub const THIRD_TICK_INSTRUCTIONS: u32 = 10;
+/// No-operations between its start and the loading of the registers: what a tick can be off.
+const PHASE_INSTRUCTIONS: u32 = THIRD_TICK_INSTRUCTIONS - 1;
+/// Instructions that load the registers: RSP, 15 pops, the flags, RSP.
+const LOAD_INSTRUCTIONS: u32 = 18;
+/// Instructions from the store that starts the source, which is not one of them, to the one that arms the
+/// timer, which is: a jump, the registers, and that store.
+const START_TO_ARM: u32 = 1 + LOAD_INSTRUCTIONS + 1;
 
 /// The one-byte no-operation: address and instruction count advance together.
 const NOP: u8 = 0x90;
@@ -48,6 +64,8 @@ global_asm!(
     INITIAL_COUNT = const INITIAL_COUNT,
     COMMAND = const COMMAND,
     SELF_NMI = const SELF_NMI,
+    PHASE_INSTRUCTIONS = const PHASE_INSTRUCTIONS,
+    LOAD_INSTRUCTIONS = const LOAD_INSTRUCTIONS,
     LEAD_INSTRUCTIONS = const LEAD_INSTRUCTIONS,
     LINE_INSTRUCTIONS = const LINE_INSTRUCTIONS,
     NOP = const NOP,
@@ -61,7 +79,14 @@ global_asm!(
 unsafe extern "C" {
     safe static experiment_line: u8;
     safe static experiment_line_end: u8;
-    fn experiment_run(wanted: *const Registers, found_end: *mut Registers, stack_pointer: u64) -> u64;
+    fn experiment_run(
+        wanted: *const Registers,
+        found_end: *mut Registers,
+        stack_pointer: u64,
+        start_register: *mut u32,
+        start_value: u32,
+        skipped: u64,
+    ) -> u64;
     fn experiment_abandon() -> !;
 }
 
@@ -93,18 +118,54 @@ impl Registers {
     }
 }
 
-/// Runs the code of a placement: the timer is armed with the lower half of `rcx`, 0 for not at all.
+/// When the third NMI comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Third {
+    source: Hpet,
+    /// Ticks of its source.
+    pub count: u32,
+    /// No-operations to skip between its start and the arming of the timer.
+    skipped: u32,
+}
+
+impl Third {
+    /// Chooses the moment at which the timer's NMI would be raised if it were armed with `ticks`.
+    pub const fn at(source: Hpet, ticks: u32) -> Self {
+        // The timer raises its NMI `ticks + 1` instructions after it is armed.
+        let instructions = START_TO_ARM + ticks + 1;
+        let count = instructions.div_ceil(THIRD_TICK_INSTRUCTIONS);
+        let phase = count * THIRD_TICK_INSTRUCTIONS - instructions;
+        Self { source, count, skipped: PHASE_INSTRUCTIONS - phase }
+    }
+
+    /// Stops its source.
+    pub fn disarm(&self) {
+        self.source.stop();
+    }
+}
+
+/// Runs the code of a placement: the timer is armed with the lower half of `rcx`, 0 for not at all, and the
+/// source of the third NMI is started, if there is one.
 ///
 /// Returns the registers and RSP as they were after the line, or nothing if the NMI was [abandoned](abandon).
 ///
 /// # Context
 /// Thread. The APIC's timer raises NMIs, and a command goes to this CPU.
-pub fn run(wanted: &Registers, stack: &ScratchStack) -> Option<(Registers, u64)> {
-    let mut found = Registers::default();
+pub fn run(wanted: &Registers, third: Option<&Third>, stack: &ScratchStack) -> Option<(Registers, u64)> {
+    let (mut found, mut unused) = (Registers::default(), 0);
+    let ((register, value), skipped) = match third {
+        Some(third) => {
+            third.source.set(third.count);
+            (third.source.start_register(), third.skipped)
+        }
+        None => ((&raw mut unused, 0), PHASE_INSTRUCTIONS),
+    };
     let found_end = (&raw mut found).wrapping_add(1);
     // SAFETY: (1) the assembly restores what the ABI wants restored, from memory; (2) it fills `found` from
-    // its end; (3) what may be pushed at the experiment's RSP stays in the scratch stack.
-    let rsp = unsafe { experiment_run(wanted, found_end, stack.pointer()) };
+    // its end; (3) what may be pushed at the experiment's RSP stays in the scratch stack; (4) the register is
+    // that of an HPET, or a word of this function; (5) `skipped` is at most what there is to skip.
+    let rsp =
+        unsafe { experiment_run(wanted, found_end, stack.pointer(), register, value, u64::from(skipped)) };
     (rsp != 0).then_some((found, rsp))
 }
 
@@ -116,6 +177,12 @@ pub fn run(wanted: &Registers, stack: &ScratchStack) -> Option<(Registers, u64)>
 pub unsafe fn abandon() -> ! {
     // SAFETY: (caller).
     unsafe { experiment_abandon() }
+}
+
+/// Tells whether an address lies in the line, beyond its first instruction: the first NMI has returned then, and
+/// nothing is latched that came before.
+pub fn is_beyond_return(rip: u64) -> bool {
+    rip != line_start() && was_sent(rip)
 }
 
 /// Returns the address of the instruction after the one that sends the self-NMI.

@@ -35,6 +35,13 @@ pub unsafe fn install_nmi(entry: VirtAddr) {
     unsafe { options.set_stack_index(Ist::Nmi as u16) };
 }
 
+/// Returns the entry of vector 2.
+#[cfg(feature = "selftest")]
+pub fn nmi_entry() -> VirtAddr {
+    let table = IDT.call_once(|| Mutex::new(exceptions()));
+    table.lock().non_maskable_interrupt.handler_addr()
+}
+
 /// Puts a stub before the shared one at vector 13: the poisoned return of an NMI raises #GP.
 ///
 /// # Safety

@@ -3,6 +3,8 @@
 //! Together with [`nmi::entry`](crate::nmi::entry) this is the only place with assembly.
 
 pub mod apic;
+#[cfg(feature = "selftest")]
+pub mod arrivals;
 pub mod boot;
 #[cfg(feature = "selftest")]
 pub mod breakpoint;
@@ -18,6 +20,8 @@ pub mod experiment;
 pub mod fallible;
 pub mod frame;
 pub mod gdt;
+#[cfg(feature = "selftest")]
+pub mod hpet;
 pub mod idt;
 pub mod layout;
 pub mod paging;

@@ -9,6 +9,8 @@ use x86_64::structures::paging::PageTableFlags;
 
 use crate::arch::apic;
 use crate::arch::boot::MemoryRange;
+#[cfg(feature = "selftest")]
+use crate::arch::hpet;
 use crate::arch::layout::{DIRECT_MAP, KERNEL_BASE, PAGE_BYTES};
 use crate::arch::paging::{AddressSpace, MapError};
 
@@ -57,6 +59,8 @@ pub fn build(memory: &[MemoryRange]) -> Result<(), MapError> {
     map_image(&mut space)?;
     map_memory(&mut space, memory)?;
     space.map(DIRECT_MAP + apic::MMIO_ADDRESS, apic::MMIO_ADDRESS, PAGE_BYTES, UNCACHED)?;
+    #[cfg(feature = "selftest")]
+    space.map(DIRECT_MAP + hpet::MMIO_ADDRESS, hpet::MMIO_ADDRESS, PAGE_BYTES, UNCACHED)?;
     // SAFETY: image, stack (inside the image's .bss) and RAM are mapped where the boot tables had them.
     unsafe { space.load() };
     KERNEL_SPACE.call_once(|| Mutex::new(space));

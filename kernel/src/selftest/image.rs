@@ -11,7 +11,7 @@ use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::structures::DescriptorTablePointer;
 
-use super::{exceptions, exit_window, storm, sweep};
+use super::{exceptions, exit_window, pairs, storm, sweep};
 use crate::arch::percpu::PerCpu;
 use crate::arch::{budget, layout};
 use crate::report;
@@ -23,7 +23,7 @@ const SKIP_EVERY: u32 = 100;
 /// by the NMI.
 static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 
-const KNOWN: &str = "panic, hang, spin, triple-fault, exception, exceptions, stack-overflow, skip-ring-write, sweep, storm, exit-window";
+const KNOWN: &str = "panic, hang, spin, triple-fault, exception, exceptions, stack-overflow, skip-ring-write, sweep, pairs, storm, exit-window";
 
 /// Does what the command line asks for.
 ///
@@ -42,7 +42,7 @@ pub fn trigger(name: &str) {
             core::hint::black_box(recurse(0));
         }
         "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
-        "sweep" | "storm" | "exit-window" => {}
+        "sweep" | "pairs" | "storm" | "exit-window" => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
 }
@@ -51,6 +51,7 @@ pub fn trigger(name: &str) {
 pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu) -> bool {
     match options.selftest {
         "sweep" => sweep::run(options, cpu),
+        "pairs" => pairs::run(options, cpu),
         "storm" => storm::run(options, cpu),
         "exit-window" => exit_window::run(options, cpu),
         _ => return false,

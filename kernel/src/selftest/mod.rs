@@ -9,6 +9,8 @@ pub mod exit_window;
 #[cfg(feature = "selftest")]
 mod image;
 #[cfg(feature = "selftest")]
+mod pairs;
+#[cfg(feature = "selftest")]
 mod placement;
 #[cfg(feature = "selftest")]
 mod storm;

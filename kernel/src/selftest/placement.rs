@@ -12,10 +12,12 @@ use nmiprof_wire::{Failure, NmiCounters, Placement};
 use x86_64::registers::control::Cr2;
 
 use crate::arch::breakpoint::{self, Breakpoint};
-use crate::arch::experiment::{self, LINE_INSTRUCTIONS, Registers, ScratchStack, line_start, write_cr2};
+use crate::arch::experiment::{
+    self, LINE_INSTRUCTIONS, Registers, ScratchStack, Third, line_start, write_cr2,
+};
 use crate::arch::layout::PAGE_BYTES;
 use crate::arch::percpu::PerCpu;
-use crate::arch::{apic, budget};
+use crate::arch::{apic, arrivals, budget};
 use crate::memory::vmalloc::LazyArea;
 use crate::nmi::experiment::Plan;
 use crate::report;
@@ -66,8 +68,8 @@ impl Bench {
 
     /// Runs one placement and checks it.
     pub fn place(&mut self, ticks: u32) -> Placement {
-        let plan = Plan { pages: self.pages(), timer: true, provoke: 0, seed: 0 };
-        let mut placement = self.experiment(&wanted(ticks, FLAGS_SET), &plan);
+        let plan = Plan { pages: self.pages(), timer: true, third: 0, provoke: 0, seed: 0 };
+        let mut placement = self.experiment(&wanted(ticks, FLAGS_SET), None, &plan);
         if placement.arrivals != 2 {
             placement.failures |= Failure::Latch.bit();
         }
@@ -75,25 +77,32 @@ impl Bench {
         placement
     }
 
+    /// Runs one placement with a third NMI and checks it. The addresses of its arrivals are in their log.
+    pub fn place_with(&mut self, ticks: u32, third: &Third) -> Placement {
+        let plan = Plan { pages: self.pages(), timer: true, third: third.count, provoke: 0, seed: 0 };
+        arrivals::clear();
+        self.experiment(&wanted(ticks, FLAGS_SET), Some(third), &plan)
+    }
+
     /// Runs a burst: a first NMI, and `provoke` more, each by a run of the handler that some earlier one caused.
     /// The timer's NMI comes anywhere among them, so that two may be nested in the same run.
     pub fn burst(&mut self, provoke: u32, seed: u64) -> Placement {
         let flags = if seed & FLAGS_CHOICE == 0 { FLAGS_CLEAR } else { FLAGS_SET };
-        let plan = Plan { pages: self.pages(), timer: true, provoke, seed };
-        self.experiment(&wanted(burst_ticks(seed), flags), &plan)
+        let plan = Plan { pages: self.pages(), timer: true, third: 0, provoke, seed };
+        self.experiment(&wanted(burst_ticks(seed), flags), None, &plan)
     }
 
     /// Sends one NMI, whose arrival must be immediate, and returns what failed.
     pub fn control(&mut self) -> u32 {
-        let plan = Plan { pages: 0..0, timer: false, provoke: 0, seed: 0 };
+        let plan = Plan { pages: 0..0, timer: false, third: 0, provoke: 0, seed: 0 };
         let Placement { arrivals, runs, nested, last_rip, failures, .. } =
-            self.experiment(&wanted(0, FLAGS_CLEAR), &plan);
+            self.experiment(&wanted(0, FLAGS_CLEAR), None, &plan);
         let at_once = (arrivals, runs, nested, last_rip) == (1, 1, 0, line_start());
         failures | if at_once { 0 } else { Failure::Live.bit() }
     }
 
     /// Runs the interrupted code once, and checks everything that does not depend on the plan.
-    fn experiment(&mut self, wanted: &Registers, plan: &Plan) -> Placement {
+    fn experiment(&mut self, wanted: &Registers, third: Option<&Third>, plan: &Plan) -> Placement {
         let (cpu, seed) = (self.cpu, wanted.rbp_to_r15[0]);
         self.area.decommit(|frame| cpu.reserve.put_back(frame));
         self.stack.paint(seed);
@@ -102,10 +111,13 @@ impl Bench {
         cpu.nmi.experiment.begin(plan, before.entries);
         budget::renew();
         let debug_control = self.watch_handler();
-        let found = experiment::run(wanted, &self.stack);
+        let found = experiment::run(wanted, third, &self.stack);
         let (cr2, dr7) = (Cr2::read_raw(), breakpoint::control());
         breakpoint::clear();
         cpu.apic.disarm();
+        if let Some(third) = third {
+            third.disarm();
+        }
         let after = cpu.nmi.snapshot();
         let outcome = cpu.nmi.experiment.end(after.entries);
         if outcome.touch_failed {

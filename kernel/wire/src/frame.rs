@@ -44,6 +44,8 @@ pub enum Frame<'a> {
     End(CpuTotals),
     /// Reports one placement of the NMI sweep.
     Placement(Placement),
+    /// Reports one pair of the NMI sweep.
+    Pair(Pair),
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).
@@ -252,7 +254,78 @@ pub struct Placement {
     pub failures: u32,
 }
 
-/// What can fail in a placement.
+/// One pair of the NMI sweep: a first NMI, a second one so many ticks later, and a third one after that.
+///
+/// `ticks` are those of a [`Placement`]. The third one is raised `gap` ticks after the second, by another device; with a gap of 0 the two are raised at once and
+/// are one NMI. NMI-live is checked by a further, fourth NMI that is in no count.
+///
+/// There are hundreds of thousands of these on one line, so addresses are offsets: 23 bytes on the line where a [`Placement`] has 30.
+///
+/// | field | type | unit | meaning |
+/// |---|---|---|---|
+/// | `ticks` | u32 | timer ticks | what the timer of the second NMI was armed with |
+/// | `gap` | u32 | timer ticks | from the second NMI to the third |
+/// | `second` | [`Landing`] | | what the second arrival interrupted |
+/// | `third` | [`Landing`] | | what the third arrival interrupted; if there was none, the default |
+/// | `arrivals` | u16 | NMIs | arrivals at vector 2 |
+/// | `runs` | u16 | runs | of the handler |
+/// | `nested` | u16 | NMIs | arrivals that found an NMI in progress |
+/// | `failures` | u32 | bits | what did not hold: [`Failure`] |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Pair {
+    /// What the timer of the second NMI was armed with.
+    pub ticks: u32,
+    /// Ticks from the second NMI to the third.
+    pub gap: u32,
+    /// What the second arrival interrupted.
+    pub second: Landing,
+    /// What the third arrival interrupted.
+    pub third: Landing,
+    /// Arrivals at vector 2.
+    pub arrivals: u16,
+    /// Runs of the handler.
+    pub runs: u16,
+    /// Arrivals that found an NMI in progress.
+    pub nested: u16,
+    /// What did not hold, as bits of [`Failure`].
+    pub failures: u32,
+}
+
+/// What an arrival of an NMI interrupted.
+///
+/// | field | type | unit | meaning |
+/// |---|---|---|---|
+/// | `offset` | u32 | bytes | the interrupted instruction, from [`Landing::BASE`] on; [`Landing::ELSEWHERE`] if it is not in the image |
+/// | `runs` | u16 | runs | of the handler that had begun by then |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, Schema)]
+pub struct Landing {
+    /// The interrupted instruction, as an offset.
+    pub offset: u32,
+    /// Runs of the handler that had begun by then.
+    pub runs: u16,
+}
+
+impl Landing {
+    /// The address of offset 0: the image lies in the 2 GiB from here on.
+    pub const BASE: u64 = 0xffff_ffff_8000_0000;
+    /// The offset of everything that is not in the image.
+    pub const ELSEWHERE: u32 = u32::MAX;
+
+    /// Creates a landing at an address.
+    #[must_use]
+    pub fn at(address: u64, runs: u16) -> Self {
+        let offset = address.checked_sub(Self::BASE).and_then(|offset| u32::try_from(offset).ok());
+        Self { offset: offset.unwrap_or(Self::ELSEWHERE), runs }
+    }
+
+    /// Returns the address.
+    #[must_use]
+    pub const fn address(self) -> u64 {
+        Self::BASE + self.offset as u64
+    }
+}
+
+/// What can fail in a placement or a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Failure {

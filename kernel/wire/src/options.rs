@@ -34,7 +34,8 @@ use crate::Sampling;
 /// | `stress=none\|nest` | | provoke nested NMIs |
 /// | `line=live\|file` | | whether the far end of the serial line can block |
 /// | `unsafe_nmi=on\|off` | | allow combinations that are known to be unsound |
-/// | `sweep_first=N` `sweep_last=N` | timer ticks | placements of the NMI sweep (`selftest=sweep`); seed and number of nestings of a storm (`selftest=storm`) |
+/// | `sweep_first=N` `sweep_last=N` | timer ticks | placements of the NMI sweep (`selftest=sweep`, `pairs`); seed and number of nestings of a storm (`selftest=storm`) |
+/// | `third_first=N` `third_last=N` | timer ticks | gaps from the second NMI to the third, for each placement (`selftest=pairs`) |
 /// | `mutant=NAME` | | which known defect the NMI entry has; known to the self-test image only |
 /// | `selftest=NAME` | | mutant or trigger; known to the self-test image only |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
@@ -75,6 +76,10 @@ pub struct Options<'a> {
     pub sweep_first: u32,
     /// Last placement of the NMI sweep, in timer ticks.
     pub sweep_last: u32,
+    /// First gap from the second NMI to the third, in timer ticks.
+    pub third_first: u32,
+    /// Last gap from the second NMI to the third, in timer ticks.
+    pub third_last: u32,
     /// Known defect of the NMI entry; empty means none.
     pub mutant: &'a str,
     /// Trigger of the self-test image; empty means none.
@@ -102,6 +107,8 @@ impl Default for Options<'_> {
             unsafe_nmi: false,
             sweep_first: 1,
             sweep_last: 1,
+            third_first: 0,
+            third_last: 0,
             mutant: "",
             selftest: "",
         }
@@ -114,7 +121,7 @@ pub const RING_BYTES_MIN: u64 = 4096;
 impl<'a> Options<'a> {
     const KEYS: &'static str = "workload, duration_ns, period, freq, chains, ring, ring_bytes, \
         reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, line, unsafe_nmi, \
-        sweep_first, sweep_last, mutant, selftest";
+        sweep_first, sweep_last, third_first, third_last, mutant, selftest";
 
     /// Parses a command line.
     ///
@@ -152,6 +159,8 @@ impl<'a> Options<'a> {
             "unsafe_nmi" => self.unsafe_nmi = switch(value)?,
             "sweep_first" => self.sweep_first = number(value, 1)?,
             "sweep_last" => self.sweep_last = number(value, 1)?,
+            "third_first" => self.third_first = number(value, 0)?,
+            "third_last" => self.third_last = number(value, 0)?,
             "mutant" => self.mutant = value,
             "selftest" => self.selftest = value,
             _ => return Err(Self::KEYS),
@@ -186,6 +195,9 @@ impl fmt::Display for Options<'_> {
         let default = Self::default();
         if (self.sweep_first, self.sweep_last) != (default.sweep_first, default.sweep_last) {
             write!(f, " sweep_first={} sweep_last={}", self.sweep_first, self.sweep_last)?;
+        }
+        if (self.third_first, self.third_last) != (default.third_first, default.third_last) {
+            write!(f, " third_first={} third_last={}", self.third_first, self.third_last)?;
         }
         if !self.mutant.is_empty() {
             write!(f, " mutant={}", self.mutant)?;

@@ -65,6 +65,8 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             unsafe_nmi,
             sweep_first: reserve_frames,
             sweep_last: reserve_frames,
+            third_first: reserve_frames,
+            third_last: reserve_frames,
             mutant: workloads,
             selftest: workloads,
         }

@@ -1,7 +1,8 @@
-//! `nmiprof selftest nmi`: every NMI entry, with a second NMI at every instruction boundary.
+//! `nmiprof selftest nmi`: every NMI entry, with a second NMI at every instruction boundary, and a third one at
+//! every instruction after it.
 //!
 //! Two combinations are examined at a time. It finds something (exit status 1) unless every sound
-//! combination has nothing missed and no failure, every unsound one fails, and every mutant is caught.
+//! combination has nothing missed and no failure, in pairs neither, every unsound one fails, and every mutant is caught.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,12 +17,13 @@ use crate::commands::record::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
 use crate::images;
 use crate::machine::{Consent, find_or_install};
+use crate::sweep::pairs::Scope;
 use crate::sweep::{Code, Combination, ExamineError, Examiner, Outcome, QemuPlacer};
 
 /// Combinations that are examined at the same time.
 const WORKERS: usize = 2;
 
-/// Place a second NMI at every instruction boundary of the NMI entries
+/// Place a second NMI, and a third, at every instruction boundary of the NMI entries
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Entry strategy (repeatable) [default: all]
@@ -40,9 +42,13 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 
-    /// One form of each strategy and one mutant of it: the form in which NMIs reach most
+    /// One form of each strategy, the one in which NMIs reach most; pairs of its entry and exit; one mutant
     #[arg(long)]
     pub quick: bool,
+
+    /// Second NMIs only
+    #[arg(long)]
+    pub no_pairs: bool,
 
     /// Show no progress
     #[arg(short, long)]
@@ -67,6 +73,14 @@ impl Args {
             combinations.retain(|one| reaches_most(one, &all));
         }
         combinations
+    }
+
+    fn scope(&self) -> Scope {
+        match (self.no_pairs, self.quick) {
+            (true, _) => Scope::Nothing,
+            (false, true) => Scope::Windows,
+            (false, false) => Scope::Everything,
+        }
     }
 
     fn mutants_max(&self) -> usize {
@@ -102,6 +116,7 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<co
         code: &code,
         placer: &placer,
         mutants_max: args.mutants_max(),
+        scope: args.scope(),
     };
     let combinations = args.combinations();
     let display = Display::new(args.quiet, combinations.len(), notes);
@@ -182,6 +197,7 @@ fn print(args: &Args, outcomes: &[Outcome], out: &mut dyn Write) -> Result<comma
 mod tests {
     use super::*;
     use crate::commands::words::parse;
+    use crate::sweep::outcome::Pairs;
 
     fn combinations(words: &[&str]) -> Vec<Combination> {
         parse::<Args>(words).expect("sound flags").combinations()
@@ -211,7 +227,8 @@ mod tests {
     #[test]
     fn the_exit_status_is_good_only_where_everything_is_as_claimed() {
         let sound = Combination::all().into_iter().find(Combination::is_sound).expect("there is one");
-        let swept = Outcome { runs: 9, complete: true, ..Outcome::new(&sound) };
+        let pairs = Pairs { complete: true, ..Pairs::default() };
+        let swept = Outcome { runs: 9, complete: true, pairs, ..Outcome::new(&sound) };
         let args: Args = parse(&["--json"]).expect("sound flags");
         let mut out = Vec::new();
         let good = print(&args, std::slice::from_ref(&swept), &mut out).expect("room");

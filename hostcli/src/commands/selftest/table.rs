@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use crate::capture::clean;
 use crate::sweep::Outcome;
+use crate::sweep::outcome::Pairs;
 
 /// Most missed boundaries and failed placements that are listed for each combination.
 const LISTED_MAX: usize = 5;
@@ -15,7 +16,7 @@ const LISTED_MAX: usize = 5;
 pub(super) fn write(outcomes: &[Outcome], out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
-        "{:<9} {:<5} {:<6} {:<6} {:>6} {:>9} {:>5} {:>5} {:>6} {:>6} {:>8} {:>7}  verdict",
+        "{:<9} {:<5} {:<6} {:<6} {:>6} {:>9} {:>5} {:>5} {:>6} {:>6} {:>8} {:>11} {:>7}  verdict",
         "entry",
         "fault",
         "nested",
@@ -27,6 +28,7 @@ pub(super) fn write(outcomes: &[Outcome], out: &mut dyn Write) -> io::Result<()>
         "missed",
         "runs",
         "failures",
+        "pairs",
         "mutants"
     )?;
     outcomes.iter().try_for_each(|outcome| write_one(outcome, out))
@@ -35,7 +37,7 @@ pub(super) fn write(outcomes: &[Outcome], out: &mut dyn Write) -> io::Result<()>
 fn write_one(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
-        "{:<9} {:<5} {:<6} {:<6} {:>6} {:>9} {:>5} {:>5} {:>6} {:>6} {:>8} {:>7}  {}",
+        "{:<9} {:<5} {:<6} {:<6} {:>6} {:>9} {:>5} {:>5} {:>6} {:>6} {:>8} {:>11} {:>7}  {}",
         outcome.entry,
         outcome.fault_return,
         outcome.nested_return,
@@ -47,6 +49,7 @@ fn write_one(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
         outcome.missed.len(),
         outcome.runs,
         outcome.failures,
+        pairs(outcome),
         format!("{}/{}", outcome.mutants.caught, outcome.mutants.total),
         verdict(outcome)
     )?;
@@ -57,6 +60,11 @@ fn write_one(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
         return Ok(());
     }
     write_findings(outcome, out)
+}
+
+/// Pairs of boundaries that were hit, of all that had to be.
+fn pairs(outcome: &Outcome) -> String {
+    if outcome.sound { format!("{}/{}", outcome.pairs.hit, outcome.pairs.total) } else { "-".to_owned() }
 }
 
 fn verdict(outcome: &Outcome) -> &'static str {
@@ -85,11 +93,32 @@ fn write_findings(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
     if !outcome.complete {
         writeln!(out, "    not every placement was done")?;
     }
+    write_pairs(&outcome.pairs, out)?;
     let mutants = &outcome.mutants;
     for (what, names) in [("not caught", &mutants.survived), ("not built", &mutants.not_built)] {
         if !names.is_empty() {
             writeln!(out, "    mutants {what}: {}", names.join(", "))?;
         }
+    }
+    Ok(())
+}
+
+fn write_pairs(pairs: &Pairs, out: &mut dyn Write) -> io::Result<()> {
+    if !pairs.failures_by_kind.is_empty() {
+        let kinds = pairs.failures_by_kind.iter().map(|(kind, count)| format!("{kind} {count}"));
+        writeln!(out, "    failures of {} pairs: {}", pairs.runs, kinds.collect::<Vec<_>>().join(", "))?;
+    }
+    for missed in pairs.missed.iter().take(LISTED_MAX) {
+        let (second, third) = (clean(&missed.second_place), clean(&missed.third_place));
+        writeln!(out, "    missed pair: {second}, then {third} in the {} run", missed.run)?;
+    }
+    for failed in pairs.first_failures.iter().take(LISTED_MAX) {
+        let at = failed.reason.clone().unwrap_or_else(|| failed.places.join(", then "));
+        let (ticks, gap, kinds) = (failed.ticks, failed.gap, failed.kinds.join(", "));
+        writeln!(out, "    failed pair: ticks {ticks}, gap {gap}: {kinds}: {}", clean(&at))?;
+    }
+    if !pairs.complete {
+        writeln!(out, "    not every pair was done")?;
     }
     Ok(())
 }
@@ -104,6 +133,7 @@ mod tests {
         let mut outcome = Outcome::new(&combination.expect("there are both"));
         outcome.runs = 9;
         outcome.complete = true;
+        outcome.pairs.complete = true;
         change(&mut outcome);
         let mut out = Vec::new();
         write(&[outcome], &mut out).expect("room");

@@ -5,7 +5,8 @@ use crate::capture::writer::{Writer, hello};
 use crate::capture::{CaptureError, Stream};
 use crate::images;
 use crate::sweep::boundary::Class;
-use crate::sweep::placer::{Chunk, ChunkEnd};
+use crate::sweep::combination::PairRequest;
+use crate::sweep::placer::{Chunk, ChunkEnd, PairChunk};
 use crate::sweep::trace::{Step, StepKind, Trace};
 use nmiprof_wire::{Fatal, FaultReturn, Frame, NestedReturn, NmiEntry, Unmask};
 
@@ -59,6 +60,10 @@ impl Placer for StandIn {
             end: self.storm_end(),
         })
     }
+
+    fn pairs(&self, _: &Combination, _: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
+        unreachable!("a made-up trace is of no entry, so there are no pairs")
+    }
 }
 
 /// An NMI with a fault in its middle.
@@ -92,6 +97,7 @@ fn examine(stand_in: &StandIn, entry: NmiEntry) -> Outcome {
         code: &code,
         placer: stand_in,
         mutants_max: usize::MAX,
+        scope: Scope::Windows,
     };
     examiner.examine_with(&combination(entry), &stand_in.reference, &|_| {}).expect("no host fails")
 }
@@ -136,6 +142,7 @@ fn an_entry_that_the_image_does_not_hold_has_no_result() {
         code: &code,
         placer: &stand_in,
         mutants_max: 0,
+        scope: Scope::Windows,
     };
     let nowhere = Combination { nested_return: NestedReturn::Ret, ..combination(NmiEntry::Naive) };
     let outcome = examiner.examine(&nowhere, &|_| {}).expect("that is the kernel's");

@@ -1,7 +1,7 @@
 //! The part that sweep and storm have in the handler: one more source of events, which checks what it sees.
 //!
-//! An experiment interrupts the code of [`arch::experiment`](crate::arch::experiment) by a self-NMI and by
-//! the timer. The handler claims each of the two once and touches an absent page on its first run, so that a
+//! An experiment interrupts the code of [`arch::experiment`](crate::arch::experiment) by a self-NMI, by the timer
+//! and, in a pair, by the HPET. The handler claims each of them once and touches an absent page on its first run, so that a
 //! page fault's `iret` unmasks NMIs inside. What breaks NMI-once or NMI-latch is noted; what would then run
 //! on a destroyed stack is abandoned, and so is an entry that only the [watchdog] ends. In a storm each run
 //! [provokes](provoker) one more NMI.
@@ -22,7 +22,7 @@ use nmiprof_wire::Failure;
 
 use crate::arch::experiment::{abandon, was_sent};
 use crate::arch::layout::PAGE_BYTES;
-use crate::arch::{fallible, percpu};
+use crate::arch::{fallible, hpet, percpu};
 pub use provoker::TICKS_MAX as PROVOKED_TICKS_MAX;
 use provoker::{Provocation, Provoker};
 use watchdog::Watchdog;
@@ -41,6 +41,8 @@ pub struct Experiment {
     self_nmi: AtomicBool,
     /// The timer's NMI is still to be claimed.
     timer: AtomicBool,
+    /// What the HPET's counter reads when its NMI, still to be claimed, is raised; 0 if there is none.
+    third: AtomicU32,
     watchdog: Watchdog,
     provoker: Provoker,
     /// Address of the page that the next run touches.
@@ -68,6 +70,8 @@ pub struct Plan {
     pub pages: Range<u64>,
     /// Whether the timer is armed.
     pub timer: bool,
+    /// What the HPET's counter reads when its NMI is raised; 0 if it is not started.
+    pub third: u32,
     /// Further NMIs that the handler provokes, one on each run.
     pub provoke: u32,
     /// Seed of the choice between a self-NMI and the timer, before and after the touch.
@@ -98,6 +102,7 @@ impl Experiment {
     pub fn begin(&self, plan: &Plan, arrivals: u64) {
         self.self_nmi.store(true, Ordering::Relaxed);
         self.timer.store(plan.timer, Ordering::Relaxed);
+        self.third.store(plan.third, Ordering::Relaxed);
         self.watchdog.reset();
         self.provoker.reset(plan.provoke, plan.seed);
         self.page.store(plan.pages.start, Ordering::Relaxed);
@@ -117,8 +122,7 @@ impl Experiment {
     /// Thread, while no NMI can arrive.
     pub fn end(&self, arrivals: u64) -> Outcome {
         self.on.store(false, Ordering::Relaxed);
-        let unclaimed = self.self_nmi.load(Ordering::Relaxed) || self.timer.load(Ordering::Relaxed);
-        if unclaimed || self.arrivals_seen.load(Ordering::Relaxed) != arrivals {
+        if self.expects_more() || self.arrivals_seen.load(Ordering::Relaxed) != arrivals {
             self.fail(Failure::Latch);
         }
         Outcome {
@@ -170,7 +174,9 @@ impl Experiment {
         if !self.on.load(Ordering::Relaxed) {
             return 0;
         }
-        let events = u32::from(self.claim_timer()) + u32::from(self.claim_self_nmi(interrupted_rip));
+        let events = u32::from(self.claim_timer())
+            + u32::from(self.claim_third())
+            + u32::from(self.claim_self_nmi(interrupted_rip));
         match self.provoker.next() {
             Some(provocation) if provocation.before_touch => {
                 self.provoke(provocation);
@@ -182,16 +188,37 @@ impl Experiment {
             }
             None => self.touch(),
         }
-        if !self.timer.load(Ordering::Relaxed) && !self.self_nmi.load(Ordering::Relaxed) {
+        if !self.expects_more() {
             self.watchdog.arm();
         }
         events
+    }
+
+    /// Returns the number of runs that have begun, for whoever looks at it from outside of the handler.
+    pub const fn runs(&self) -> &AtomicU32 {
+        &self.runs
+    }
+
+    /// Tells whether something is still to be claimed.
+    fn expects_more(&self) -> bool {
+        self.self_nmi.load(Ordering::Relaxed)
+            || self.timer.load(Ordering::Relaxed)
+            || self.third.load(Ordering::Relaxed) != 0
     }
 
     fn claim_timer(&self) -> bool {
         let ended = self.timer.load(Ordering::Relaxed) && percpu::current().apic.remaining() == 0;
         if ended {
             self.timer.store(false, Ordering::Relaxed);
+        }
+        ended
+    }
+
+    fn claim_third(&self) -> bool {
+        let due = self.third.load(Ordering::Relaxed);
+        let ended = due != 0 && hpet::counter() >= due;
+        if ended {
+            self.third.store(0, Ordering::Relaxed);
         }
         ended
     }
