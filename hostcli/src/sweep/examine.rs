@@ -7,6 +7,7 @@ use nmiprof_wire::{FatalCause, Placement};
 use super::boundary::Boundaries;
 use super::code::{Code, CodeError, Window};
 use super::combination::{Combination, Request};
+use super::fate::{self, ExitWindow};
 use super::judge::Judge;
 use super::outcome::{Mutants, Outcome};
 use super::placer::{PlaceError, Placer};
@@ -114,6 +115,8 @@ impl Examiner<'_> {
         let mut outcome = Outcome::new(combination);
         outcome.take_boundaries(&reference.boundaries, &reference.windows);
         outcome.take_judgement(&judge.judge(&sweep), self.code);
+        let exit = ExitWindow::of(combination, &reference.windows);
+        outcome.sites = fate::sites(&reference.boundaries, &exit, &sweep);
         outcome.complete = sweep.is_whole && has_returned(&sweep.placements);
         outcome.mutants = self.mutants(&plan, &sweep, on_progress)?;
         Ok(outcome)

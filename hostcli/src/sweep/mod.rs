@@ -6,6 +6,7 @@
 //! - [`boundary`]: the class of each boundary, from the trace and the instructions alone;
 //! - [`placer`], [`run`]: machines that do the placements, and what goes on after one that dies;
 //! - [`judge`]: placements against boundaries;
+//! - [`fate`]: what the NMI that was due at each boundary did;
 //! - [`examine`]: all of it for one combination, mutants included, and its [`outcome`].
 //!
 //! The kernel says where each NMI landed and what did not hold. Where NMIs *can* land is derived here, so
@@ -15,6 +16,7 @@ pub mod boundary;
 pub mod code;
 pub mod combination;
 pub mod examine;
+pub mod fate;
 pub mod gdb;
 pub mod judge;
 pub mod outcome;
@@ -27,6 +29,7 @@ pub use boundary::{Boundaries, Boundary, Class};
 pub use code::{Code, Window};
 pub use combination::{Combination, Request};
 pub use examine::{ExamineError, Examiner, Reference};
+pub use fate::{Effect, ExitWindow, Fate, Site};
 pub use outcome::Outcome;
 pub use placer::{Placer, QemuPlacer};
 pub use trace::Trace;

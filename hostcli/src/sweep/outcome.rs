@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use super::boundary::{Boundaries, Boundary, Class};
 use super::code::{Code, Window};
 use super::combination::Combination;
+use super::fate::Site;
 use super::judge::{FailedPlacement, Judgement};
 
 /// An address, in JSON as a string: a number of 64 bits would lose digits in many readers.
@@ -66,6 +67,9 @@ pub struct Outcome {
     pub complete: bool,
     /// Its known defects.
     pub mutants: Mutants,
+    /// What an NMI at each boundary did, in the order of the trace. It is for the window map, not in the JSON.
+    #[serde(skip)]
+    pub sites: Vec<Site>,
     /// Why there is no result, where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_result: Option<String>,
@@ -144,6 +148,7 @@ impl Outcome {
             first_failures: Vec::new(),
             complete: false,
             mutants: Mutants::default(),
+            sites: Vec::new(),
             no_result: None,
         }
     }
