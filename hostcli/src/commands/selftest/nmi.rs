@@ -4,6 +4,7 @@
 //! combination has nothing missed and no failure, every unsound one fails, and every mutant is caught.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -11,15 +12,18 @@ use std::thread;
 use nmiprof_wire::{FaultReturn, NestedReturn, NmiEntry, Unmask};
 
 use super::display::{Display, News};
+use super::map::{Map, Page};
 use super::table;
 use crate::commands::record::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
-use crate::images;
+use crate::images::Image;
 use crate::machine::{Consent, find_or_install};
 use crate::sweep::{Code, Combination, ExamineError, Examiner, Outcome, QemuPlacer};
 
 /// Combinations that are examined at the same time.
 const WORKERS: usize = 2;
+/// The image that has the sweep.
+const SWEPT: Image = Image::Selftest;
 
 /// Place a second NMI at every instruction boundary of the NMI entries
 #[derive(Clone, Debug, clap::Args)]
@@ -39,6 +43,11 @@ pub struct Args {
     /// Print a JSON array, one object for each combination
     #[arg(long)]
     pub json: bool,
+
+    /// Write the window map, a page that shows what an NMI at each boundary did; `-` is the standard output, which
+    /// then gets nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 
     /// One form of each strategy and one mutant of it: the form in which NMIs reach most
     #[arg(long)]
@@ -75,7 +84,7 @@ impl Args {
 }
 
 /// Tells whether NMIs reach more in this form than in any other of the same strategy.
-fn reaches_most(combination: &Combination, all: &[Combination]) -> bool {
+pub(super) fn reaches_most(combination: &Combination, all: &[Combination]) -> bool {
     let reach = |one: &Combination| {
         let nested_return_unmasks = one.nested_return == NestedReturn::Iret;
         (one.unmask == Unmask::Early, one.fault_return == FaultReturn::Iret, nested_return_unmasks)
@@ -93,12 +102,13 @@ fn is_chosen<T: PartialEq>(chosen: &[T], value: T) -> bool {
 /// # Errors
 /// [`Error`] where the sweep could not be done.
 pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<commands::Outcome, Error> {
+    let page = args.html.as_deref().map(Page::create).transpose()?;
     let program = find_or_install(Consent::from_yes(args.yes), notes)?;
-    let code = Code::parse(images::SELFTEST).map_err(ExamineError::from)?;
-    let placer = QemuPlacer { program: &program, image: images::SELFTEST };
+    let code = Code::parse(SWEPT.elf()).map_err(ExamineError::from)?;
+    let placer = QemuPlacer { program: &program, image: SWEPT.elf() };
     let examiner = Examiner {
         program: &program,
-        image: images::SELFTEST,
+        image: SWEPT.elf(),
         code: &code,
         placer: &placer,
         mutants_max: args.mutants_max(),
@@ -106,7 +116,16 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<co
     let combinations = args.combinations();
     let display = Display::new(args.quiet, combinations.len(), notes);
     let outcomes = examine_all(&examiner, &combinations, display)?;
-    forgive_broken_pipe(print(args, &outcomes, out))
+    let Some(page) = page else { return forgive_broken_pipe(print(args, &outcomes, out)) };
+    let (qemu, build_id) = (program.version()?, SWEPT.build_id());
+    let (code, combinations, outcomes) = (&code, &*combinations, &*outcomes);
+    let text = Map { qemu: &qemu, build_id, code, combinations, outcomes }.page();
+    let has_output_left = !page.is_output();
+    let written = page.write(&text, out).and_then(|()| match has_output_left {
+        true => print(args, outcomes, out),
+        false => Ok(outcome(outcomes)),
+    });
+    forgive_broken_pipe(written)
 }
 
 /// Examines all combinations, and returns their outcomes in the same order.
@@ -174,8 +193,12 @@ fn print(args: &Args, outcomes: &[Outcome], out: &mut dyn Write) -> Result<comma
         table::write(outcomes, out)?;
     }
     out.flush()?;
+    Ok(outcome(outcomes))
+}
+
+fn outcome(outcomes: &[Outcome]) -> commands::Outcome {
     let all_good = !outcomes.is_empty() && outcomes.iter().all(Outcome::is_as_claimed);
-    Ok(if all_good { commands::Outcome::Good } else { commands::Outcome::Findings })
+    if all_good { commands::Outcome::Good } else { commands::Outcome::Findings }
 }
 
 #[cfg(test)]

@@ -59,7 +59,8 @@ fn write_one(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
     write_findings(outcome, out)
 }
 
-fn verdict(outcome: &Outcome) -> &'static str {
+/// Says whether the claim about a combination holds.
+pub(super) fn verdict(outcome: &Outcome) -> &'static str {
     match (outcome.is_as_claimed(), outcome.sound) {
         _ if outcome.no_result.is_some() => "NO RESULT",
         (true, true) => "sound",
