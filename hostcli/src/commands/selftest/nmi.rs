@@ -78,6 +78,17 @@ impl Args {
         combinations
     }
 
+    /// Makes room for the window map, if it is asked for.
+    fn page(&self) -> Result<Option<Page<'_>>, Error> {
+        let page = self.html.as_deref().map(Page::create).transpose()?;
+        match page {
+            Some(page) if self.json && page.is_output() => Err(Error::Usage(
+                "--json and --html - both want the standard output; name a file for the page".to_owned(),
+            )),
+            page => Ok(page),
+        }
+    }
+
     fn mutants_max(&self) -> usize {
         if self.quick { 1 } else { usize::MAX }
     }
@@ -102,7 +113,7 @@ fn is_chosen<T: PartialEq>(chosen: &[T], value: T) -> bool {
 /// # Errors
 /// [`Error`] where the sweep could not be done.
 pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<commands::Outcome, Error> {
-    let page = args.html.as_deref().map(Page::create).transpose()?;
+    let page = args.page()?;
     let program = find_or_install(Consent::from_yes(args.yes), notes)?;
     let code = Code::parse(SWEPT.elf()).map_err(ExamineError::from)?;
     let placer = QemuPlacer { program: &program, image: SWEPT.elf() };
@@ -229,6 +240,16 @@ mod tests {
         let asked = combinations(&["--quick", "--entry", "naive", "--unmask", "fault"]);
         assert_eq!(asked.len(), 1);
         assert_eq!(asked[0].unmask, Unmask::Fault, "what is asked for wins");
+    }
+
+    #[test]
+    fn the_standard_output_is_for_one_product() {
+        let both: Args = parse(&["--json", "--html", "-"]).expect("sound flags");
+        assert!(matches!(both.page(), Err(Error::Usage(_))));
+        let page: Args = parse(&["--html", "-"]).expect("sound flags");
+        assert!(matches!(page.page(), Ok(Some(Page::Output))));
+        let json: Args = parse(&["--json"]).expect("sound flags");
+        assert!(matches!(json.page(), Ok(None)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The listing of a form: a row for each boundary.
 //!
 //! The entry's own instructions are shown; handler and page fault are folded into a summary. Below stand the
-//! instructions of the entry that no first NMI executes.
+//! instructions of the entry that are not in the trace.
 
 use std::collections::BTreeMap;
 
@@ -168,7 +168,7 @@ fn write_rest(form: &Form<'_>, markup: &mut Markup) {
     }
     markup.nest("details", &[("class", "body")], |markup| {
         let what = format!(
-            "rest of the entry: {} instructions that only a nested NMI executes, or the run that it asks for",
+            "rest of the entry: {} instructions outside the trace, for a nested NMI and the run that it asks for",
             lines.len()
         );
         markup.element("summary", &[], &what);
