@@ -61,9 +61,7 @@ pub enum Error {
     #[error(transparent)]
     Symbols(#[from] SymbolError),
     /// The product can't be written.
-    #[error(
-        "can't write {target}: {source}; check the place and the space left, or give another one with -o"
-    )]
+    #[error("can't write {target}: {source}; check the place and the space left, or name another one")]
     Output {
         /// Where it was to go.
         target: String,

@@ -1,6 +1,7 @@
 //! `nmiprof selftest`: proofs that the kernel does what it claims.
 
 mod display;
+mod map;
 pub mod nmi;
 mod table;
 

@@ -36,6 +36,18 @@ pub enum Class {
     Reachable,
 }
 
+impl Class {
+    /// Returns the name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Masked => "masked",
+            Self::Early => "early",
+            Self::Reachable => "reachable",
+        }
+    }
+}
+
 /// One boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boundary {

@@ -1,10 +1,14 @@
 //! The code of a kernel image: instructions by address, labels by name.
 
+mod listing;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use iced_x86::{Code as Opcode, Decoder, DecoderOptions, FlowControl, Instruction};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags};
+
+pub use listing::Line;
 
 /// Code of one image.
 #[derive(Debug)]

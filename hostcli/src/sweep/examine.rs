@@ -8,6 +8,7 @@ use nmiprof_wire::{FatalCause, Placement};
 use super::boundary::Boundaries;
 use super::code::{Code, CodeError, Window};
 use super::combination::{Combination, Request, STORM_NESTINGS};
+use super::fate::{self, ExitWindow};
 use super::judge::Judge;
 use super::mutant::{Mutant, ShownBy};
 use super::outcome::{Mutants, Outcome, Pairs};
@@ -119,6 +120,8 @@ impl Examiner<'_> {
         let mut outcome = Outcome::new(combination);
         outcome.take_boundaries(&reference.boundaries, &reference.windows);
         outcome.take_judgement(&judge.judge(&sweep), self.code);
+        let exit = ExitWindow::of(combination, &reference.windows);
+        outcome.sites = fate::sites(&reference.boundaries, &exit, &sweep);
         outcome.complete = sweep.is_whole && has_returned(&sweep.placements);
         if self.mutants_of(combination).any(|mutant| mutant.shown_by == ShownBy::Storm) {
             outcome.take_storm(storm_failures(&self.placer.storm(combination, "")?));

@@ -138,7 +138,7 @@ impl<'a> Judge<'a> {
 
     /// Returns the ticks that a placement at position 0 would have: what most addresses that are not
     /// ambiguous say.
-    fn offset(&self, placements: &[Placement]) -> i64 {
+    pub(super) fn offset(&self, placements: &[Placement]) -> i64 {
         let mut votes: BTreeMap<i64, u32> = BTreeMap::new();
         for placement in placements {
             if let Some([position]) = self.positions.get(&placement.last_rip).map(Vec::as_slice) {
@@ -149,7 +149,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns everything that failed in a placement.
-    fn kinds(&self, placement: &Placement, landing: Landing) -> Vec<&'static str> {
+    pub(super) fn kinds(&self, placement: &Placement, landing: Landing) -> Vec<&'static str> {
         let named = Failure::ALL.iter().filter(|(failure, _)| placement.failures & failure.bit() != 0);
         let mut kinds: Vec<_> = named.map(|(_, name)| *name).collect();
         let known = Failure::ALL.iter().fold(0, |bits, (failure, _)| bits | failure.bit());

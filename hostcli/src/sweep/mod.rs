@@ -1,11 +1,13 @@
-//! The NMI sweep, seen from the host: a second NMI at every instruction boundary of a first one.
+//! The NMI sweep, seen from the host: a second NMI at every instruction boundary of a first one, and a third.
 //!
 //! - [`combination`]: what is swept, and which of it is sound;
+//! - [`mutant`]: known defects, and what shows each;
 //! - [`code`]: instructions and labels of the embedded image;
 //! - [`gdb`], [`tracer`], [`mod@trace`]: the reference trace, an NMI that nothing interrupts;
 //! - [`boundary`]: the class of each boundary, from the trace and the instructions alone;
 //! - [`placer`], [`run`]: machines that do the placements, and what goes on after one that dies;
 //! - [`judge`]: placements against boundaries;
+//! - [`fate`]: what the NMI that was due at each boundary did;
 //! - [`pairs`]: a third NMI after the second one;
 //! - [`examine`]: all of it for one combination, mutants included, and its [`outcome`].
 //!
@@ -16,6 +18,7 @@ pub mod boundary;
 pub mod code;
 pub mod combination;
 pub mod examine;
+pub mod fate;
 pub mod gdb;
 pub mod judge;
 pub mod mutant;
@@ -30,6 +33,7 @@ pub use boundary::{Boundaries, Boundary, Class};
 pub use code::{Code, Window};
 pub use combination::{Combination, PairRequest, Request};
 pub use examine::{ExamineError, Examiner, Reference};
+pub use fate::{Effect, ExitWindow, Fate, Site};
 pub use mutant::{Mutant, ShownBy};
 pub use outcome::Outcome;
 pub use placer::{Placer, QemuPlacer};

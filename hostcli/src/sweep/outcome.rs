@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use super::boundary::{Boundaries, Boundary, Class};
 use super::code::{Code, Window};
 use super::combination::Combination;
+use super::fate::Site;
 use super::judge::{FailedPlacement, Judgement};
 use super::pairs::demand::{Demand, Pass, Wanted};
 use super::pairs::judge::{FailedPair, PairJudgement};
@@ -73,6 +74,9 @@ pub struct Outcome {
     pub pairs: Pairs,
     /// Its known defects.
     pub mutants: Mutants,
+    /// What an NMI at each boundary did, in the order of the trace. It is for the window map, not in the JSON.
+    #[serde(skip)]
+    pub sites: Vec<Site>,
     /// Why there is no result, where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_result: Option<String>,
@@ -207,6 +211,7 @@ impl Outcome {
             complete: false,
             pairs: Pairs::default(),
             mutants: Mutants::default(),
+            sites: Vec::new(),
             no_result: None,
         }
     }

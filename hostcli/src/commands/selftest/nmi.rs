@@ -5,6 +5,7 @@
 //! combination has nothing missed and no failure, in pairs neither, every unsound one fails, and every mutant is caught.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -12,16 +13,19 @@ use std::thread;
 use nmiprof_wire::{FaultReturn, NestedReturn, NmiEntry, Unmask};
 
 use super::display::{Display, News};
+use super::map::{Map, Page};
 use super::table;
 use crate::commands::record::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
-use crate::images;
+use crate::images::Image;
 use crate::machine::{Consent, find_or_install};
 use crate::sweep::pairs::Scope;
 use crate::sweep::{Code, Combination, ExamineError, Examiner, Outcome, QemuPlacer};
 
 /// Combinations that are examined at the same time.
 const WORKERS: usize = 2;
+/// The image that has the sweep.
+const SWEPT: Image = Image::Selftest;
 
 /// Place a second NMI, and a third, at every instruction boundary of the NMI entries
 #[derive(Clone, Debug, clap::Args)]
@@ -41,6 +45,11 @@ pub struct Args {
     /// Print a JSON array, one object for each combination
     #[arg(long)]
     pub json: bool,
+
+    /// Write the window map, a page that shows what an NMI at each boundary did; `-` is the standard output, which
+    /// then gets nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 
     /// One form of each strategy, the one in which NMIs reach most; pairs of its entry and exit; one mutant
     #[arg(long)]
@@ -83,13 +92,24 @@ impl Args {
         }
     }
 
+    /// Makes room for the window map, if it is asked for.
+    fn page(&self) -> Result<Option<Page<'_>>, Error> {
+        let page = self.html.as_deref().map(Page::create).transpose()?;
+        match page {
+            Some(page) if self.json && page.is_output() => Err(Error::Usage(
+                "--json and --html - both want the standard output; name a file for the page".to_owned(),
+            )),
+            page => Ok(page),
+        }
+    }
+
     fn mutants_max(&self) -> usize {
         if self.quick { 1 } else { usize::MAX }
     }
 }
 
 /// Tells whether NMIs reach more in this form than in any other of the same strategy.
-fn reaches_most(combination: &Combination, all: &[Combination]) -> bool {
+pub(super) fn reaches_most(combination: &Combination, all: &[Combination]) -> bool {
     let reach = |one: &Combination| {
         let nested_return_unmasks = one.nested_return == NestedReturn::Iret;
         (one.unmask == Unmask::Early, one.fault_return == FaultReturn::Iret, nested_return_unmasks)
@@ -107,12 +127,13 @@ fn is_chosen<T: PartialEq>(chosen: &[T], value: T) -> bool {
 /// # Errors
 /// [`Error`] where the sweep could not be done.
 pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<commands::Outcome, Error> {
+    let page = args.page()?;
     let program = find_or_install(Consent::from_yes(args.yes), notes)?;
-    let code = Code::parse(images::SELFTEST).map_err(ExamineError::from)?;
-    let placer = QemuPlacer { program: &program, image: images::SELFTEST };
+    let code = Code::parse(SWEPT.elf()).map_err(ExamineError::from)?;
+    let placer = QemuPlacer { program: &program, image: SWEPT.elf() };
     let examiner = Examiner {
         program: &program,
-        image: images::SELFTEST,
+        image: SWEPT.elf(),
         code: &code,
         placer: &placer,
         mutants_max: args.mutants_max(),
@@ -121,7 +142,16 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<co
     let combinations = args.combinations();
     let display = Display::new(args.quiet, combinations.len(), notes);
     let outcomes = examine_all(&examiner, &combinations, display)?;
-    forgive_broken_pipe(print(args, &outcomes, out))
+    let Some(page) = page else { return forgive_broken_pipe(print(args, &outcomes, out)) };
+    let (qemu, build_id) = (program.version()?, SWEPT.build_id());
+    let (code, combinations, outcomes) = (&code, &*combinations, &*outcomes);
+    let text = Map { qemu: &qemu, build_id, code, combinations, outcomes }.page();
+    let has_output_left = !page.is_output();
+    let written = page.write(&text, out).and_then(|()| match has_output_left {
+        true => print(args, outcomes, out),
+        false => Ok(outcome(outcomes)),
+    });
+    forgive_broken_pipe(written)
 }
 
 /// Examines all combinations, and returns their outcomes in the same order.
@@ -189,8 +219,12 @@ fn print(args: &Args, outcomes: &[Outcome], out: &mut dyn Write) -> Result<comma
         table::write(outcomes, out)?;
     }
     out.flush()?;
+    Ok(outcome(outcomes))
+}
+
+fn outcome(outcomes: &[Outcome]) -> commands::Outcome {
     let all_good = !outcomes.is_empty() && outcomes.iter().all(Outcome::is_as_claimed);
-    Ok(if all_good { commands::Outcome::Good } else { commands::Outcome::Findings })
+    if all_good { commands::Outcome::Good } else { commands::Outcome::Findings }
 }
 
 #[cfg(test)]
@@ -222,6 +256,16 @@ mod tests {
         let asked = combinations(&["--quick", "--entry", "naive", "--unmask", "fault"]);
         assert_eq!(asked.len(), 1);
         assert_eq!(asked[0].unmask, Unmask::Fault, "what is asked for wins");
+    }
+
+    #[test]
+    fn the_standard_output_is_for_one_product() {
+        let both: Args = parse(&["--json", "--html", "-"]).expect("sound flags");
+        assert!(matches!(both.page(), Err(Error::Usage(_))));
+        let page: Args = parse(&["--html", "-"]).expect("sound flags");
+        assert!(matches!(page.page(), Ok(Some(Page::Output))));
+        let json: Args = parse(&["--json"]).expect("sound flags");
+        assert!(matches!(json.page(), Ok(None)));
     }
 
     #[test]

@@ -67,7 +67,8 @@ fn pairs(outcome: &Outcome) -> String {
     if outcome.sound { format!("{}/{}", outcome.pairs.hit, outcome.pairs.total) } else { "-".to_owned() }
 }
 
-fn verdict(outcome: &Outcome) -> &'static str {
+/// Says whether the claim about a combination holds.
+pub(super) fn verdict(outcome: &Outcome) -> &'static str {
     match (outcome.is_as_claimed(), outcome.sound) {
         _ if outcome.no_result.is_some() => "NO RESULT",
         (true, true) => "sound",
