@@ -93,18 +93,19 @@ impl Registers {
     }
 }
 
-/// Runs the code of a placement: the timer is armed with the lower half of `rcx`, 0 for not at all.
+/// Runs the code of a placement on any stack pointer: the timer is armed with the lower half of `rcx`, 0 for not at all.
 ///
 /// Returns the registers and RSP as they were after the line, or nothing if the NMI was [abandoned](abandon).
 ///
 /// # Context
 /// Thread. The APIC's timer raises NMIs, and a command goes to this CPU.
-pub fn run(wanted: &Registers, stack: &ScratchStack) -> Option<(Registers, u64)> {
+pub fn run(wanted: &Registers, stack_pointer: u64) -> Option<(Registers, u64)> {
     let mut found = Registers::default();
     let found_end = (&raw mut found).wrapping_add(1);
     // SAFETY: (1) the assembly restores what the ABI wants restored, from memory; (2) it fills `found` from
-    // its end; (3) what may be pushed at the experiment's RSP stays in the scratch stack.
-    let rsp = unsafe { experiment_run(wanted, found_end, stack.pointer()) };
+    // its end; (3) nothing is pushed at the experiment's RSP: NMIs have a stack of their own, no other interrupt
+    // is on, and the line's instructions raise nothing.
+    let rsp = unsafe { experiment_run(wanted, found_end, stack_pointer) };
     (rsp != 0).then_some((found, rsp))
 }
 
