@@ -120,8 +120,7 @@ impl Bench {
         let mut failures = observed.failures;
         // An abandoned NMI gives nothing back: what made it so says it all.
         if let Some((registers, rsp)) = found {
-            let mut check =
-                |failure: Failure, holds: bool| failures |= if holds { 0 } else { failure.bit() };
+            let mut check = |failure: Failure, holds: bool| failures |= if holds { 0 } else { failure.bit() };
             check(Failure::Registers, Registers { rflags: wanted.rflags, ..registers } == *wanted);
             check(Failure::Flags, registers.rflags == wanted.rflags);
             check(Failure::Stack, rsp == self.stack.pointer() && self.stack.is_intact(seed));
@@ -141,7 +140,11 @@ impl Bench {
     /// Runs `code` under a plan, and checks the accounts, the stack of the NMI, CR2 and DR7.
     ///
     /// Where the code returns nothing, the NMI was abandoned.
-    pub fn observe<T>(&mut self, plan: &Plan, code: impl FnOnce(&Self) -> Option<T>) -> (Option<T>, Observed) {
+    pub fn observe<T>(
+        &mut self,
+        plan: &Plan,
+        code: impl FnOnce(&Self) -> Option<T>,
+    ) -> (Option<T>, Observed) {
         let cpu = self.cpu;
         self.area.decommit(|frame| cpu.reserve.put_back(frame));
         Dr7::write_raw(self.dr7);

@@ -23,8 +23,8 @@ use nmiprof_wire::Failure;
 use crate::arch::experiment::{abandon, was_sent};
 use crate::arch::layout::PAGE_BYTES;
 use crate::arch::{fallible, percpu, raise};
-pub use provoker::{Provoking, TICKS_MAX as PROVOKED_TICKS_MAX};
 use provoker::{Provocation, Provoker, Source};
+pub use provoker::{Provoking, TICKS_MAX as PROVOKED_TICKS_MAX};
 use watchdog::Watchdog;
 
 /// Runs of one experiment, beyond those that its plan asks for, after which it is clear that they never end.
