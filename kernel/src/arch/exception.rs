@@ -75,6 +75,10 @@ fn resolve(frame: &mut TrapFrame) {
     if crate::selftest::exceptions::take(frame.vector) {
         return;
     }
+    #[cfg(feature = "selftest")]
+    if frame.vector == DOUBLE_FAULT {
+        crate::selftest::acts::interrupt_double_fault();
+    }
     let error = match frame.vector {
         PAGE_FAULT => {
             // Nothing before this may fault. An NMI may come first, but gives CR2 back (case 19).

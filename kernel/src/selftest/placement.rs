@@ -104,6 +104,18 @@ impl Bench {
         self.experiment(&wanted(0, FLAGS_SET), &Plan { pages, provoking, ..Plan::PLAIN }).1
     }
 
+    /// Runs the line on another stack pointer, interrupted by an NMI that touches a page and sends another one.
+    pub fn on_stack(&mut self, pointer: u64, backwards: bool) -> Observed {
+        let wanted = wanted(0, if backwards { FLAGS_SET } else { FLAGS_CLEAR });
+        let plan = Plan { pages: self.pages(), provoking: Provoking::AtExit(1), ..Plan::PLAIN };
+        let (found, observed) = self.observe(&plan, |_| experiment::run(&wanted, pointer));
+        let is_same = found.is_none_or(|found| found == (wanted, pointer));
+        let has_run_twice = (observed.counts.entries, observed.counts.runs) == (2, 2);
+        let stack = if is_same { 0 } else { Failure::Stack.bit() };
+        let latch = if has_run_twice { 0 } else { Failure::Latch.bit() };
+        Observed { failures: observed.failures | stack | latch, ..observed }
+    }
+
     /// Sends one NMI, whose arrival must be immediate, and returns what failed.
     pub fn control(&mut self) -> u32 {
         let Placement { arrivals, runs, nested, last_rip, failures, .. } =

@@ -27,11 +27,6 @@ impl NmiStack {
         unsafe { ptr::read_volatile(self.last_frame() as *const IretFrame) }
     }
 
-    /// Returns where the stack is.
-    pub const fn range(&self) -> StackRange {
-        self.0
-    }
-
     /// Paints this stack, and the second one if there is one, but for the entries' state.
     ///
     /// # Context
@@ -76,7 +71,7 @@ impl NmiStack {
     }
 
     /// Returns this stack and the second one, if there is one.
-    fn stacks(&self) -> impl Iterator<Item = StackRange> {
+    pub fn stacks(&self) -> impl Iterator<Item = StackRange> {
         core::iter::once(self.0).chain(second_stack(self))
     }
 }

@@ -23,6 +23,7 @@ use nmiprof_wire::Failure;
 use crate::arch::experiment::{abandon, was_sent};
 use crate::arch::layout::PAGE_BYTES;
 use crate::arch::{fallible, percpu, raise};
+use crate::selftest::acts;
 use provoker::{Provocation, Provoker, Source};
 pub use provoker::{Provoking, TICKS_MAX as PROVOKED_TICKS_MAX};
 use watchdog::Watchdog;
@@ -190,19 +191,21 @@ impl Experiment {
         }
     }
 
-    /// Claims what has come, and then touches the page.
+    /// Claims what has come, does what a [situation](acts) asks for, touches a page, and provokes.
     ///
     /// # Context
     /// NMI; may fault.
     #[inline]
     pub fn handle(&self, interrupted_rip: u64) -> u32 {
         if !self.on.load(Ordering::Relaxed) {
+            acts::perform();
             return 0;
         }
         let events = u32::from(self.claim_timer()) + u32::from(self.claim_self_nmi(interrupted_rip));
         if events > 1 {
             self.merged.store(self.merged.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
+        acts::perform();
         match self.provoker.next() {
             Some(provocation) if provocation.before_touch => {
                 self.provoke(provocation);
@@ -269,6 +272,14 @@ impl Experiment {
         for _ in 0..count {
             percpu::current().apic.send_self_nmi();
         }
+    }
+
+    /// Announces a self-NMI that somebody else sends.
+    ///
+    /// # Context
+    /// Any, while an experiment is on.
+    pub fn expect_self_nmi(&self) {
+        self.self_nmi.store(true, Ordering::Relaxed);
     }
 
     /// Raises a breakpoint whose handler sends a self-NMI.
