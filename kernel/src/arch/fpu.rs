@@ -57,6 +57,7 @@ pub fn enable() {
 }
 
 /// Loads a state.
+#[inline(never)]
 pub fn load(state: &State) {
     // SAFETY: (1) the state has 512 aligned bytes, with a sound MXCSR; (2) compiled code uses none of the
     // registers: the target is soft-float.
@@ -64,6 +65,7 @@ pub fn load(state: &State) {
 }
 
 /// Reads the state.
+#[inline(never)]
 pub fn save() -> State {
     let mut state = State([0; 512]);
     // SAFETY: the state has 512 aligned bytes.
@@ -79,6 +81,7 @@ pub fn save() -> State {
 ///
 /// # Errors
 /// [`AccessError`] where one of the bytes is not mapped.
+#[inline(never)]
 pub unsafe fn save_at(address: u64) -> Result<(), AccessError> {
     let code: u64;
     // SAFETY: (1) (caller); (2) a fault at label 2 continues at label 3 with RAX set, by the table entry that
