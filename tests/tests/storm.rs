@@ -7,7 +7,8 @@
 
 use clap::Parser;
 use nmiprof::commands::{Outcome, selftest};
-use nmiprof_tests::qemu;
+use nmiprof::images::Image;
+use nmiprof_tests::{Boot, qemu};
 use serde_json::Value;
 
 #[derive(Parser)]
@@ -66,4 +67,17 @@ fn every_sound_form_survives_a_storm_and_an_nmi_pending_at_every_exit() {
     assert_eq!(outcome, Outcome::Good);
     let calm = combinations.iter().filter(|combination| combination["nests"] == false).count();
     assert_eq!(calm, 1 + 2 + 2 + 1 + 1, "faults that return without `iret`, and no early unmasking");
+}
+
+/// What can't fail proves nothing.
+#[test]
+fn an_entry_with_a_known_defect_fails_in_a_storm() {
+    for mutant in ["no-window-check", "no-cr2-restore"] {
+        let words = format!(
+            "selftest=storm sweep_first=7 sweep_last=10000 unmask=early unsafe_nmi=on mutant={mutant}"
+        );
+        let Some(run) = Boot::image(Image::Selftest).append(&words).run().passed() else { return };
+        let reports = run.record.messages().placements();
+        assert!(reports.iter().any(|report| report.failures != 0), "{mutant} gets through");
+    }
 }
