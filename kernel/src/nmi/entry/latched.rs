@@ -148,8 +148,9 @@ impl NmiStack {
 /// Returns the second stack of an NMI stack, if it has one.
 #[cfg(feature = "selftest")]
 pub(super) fn second_stack(stack: &NmiStack) -> Option<StackRange> {
-    let block = stack.read_counters().second as *const Block;
-    // SAFETY: not null means that `add_second` has put a block there, whose `bottom` nobody changes.
-    let bottom = (!block.is_null()).then(|| unsafe { (&raw const (*block).bottom).read() })?;
-    Some(StackRange { bottom, top: block as u64 + size_of::<Block>() as u64 })
+    let block = stack.read_counters().second;
+    let bottom = (block + offset_of!(Block, bottom) as u64) as *const u64;
+    // SAFETY: not 0 means that `add_second` has put a block there, whose `bottom` nobody changes.
+    let bottom = (block != 0).then(|| unsafe { ptr::read(bottom) })?;
+    Some(StackRange { bottom, top: block + size_of::<Block>() as u64 })
 }
