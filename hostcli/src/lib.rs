@@ -6,5 +6,6 @@ pub mod capture;
 pub mod commands;
 pub mod images;
 pub mod machine;
+pub mod storm;
 pub mod sweep;
 pub mod symbols;

@@ -19,7 +19,9 @@
 //! The machine itself is [`nmiprof::machine`], the one that users run: there is no second launcher.
 
 pub mod boot;
+pub mod combinations;
 pub mod samples;
+pub mod shares;
 pub mod skips;
 pub mod verdict;
 

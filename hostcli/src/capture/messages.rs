@@ -2,7 +2,7 @@
 //!
 //! Texts are cleaned on the way in and their number is bounded.
 
-use nmiprof_wire::{Fatal, FatalCause, Log, LogLevel, Pair, Placement, WorkloadResult};
+use nmiprof_wire::{CaseReport, Fatal, FatalCause, Log, LogLevel, Pair, Placement, WorkloadResult};
 
 use super::clean;
 
@@ -69,6 +69,8 @@ impl FatalReport {
 pub const PLACEMENTS_MAX: usize = 1 << 20;
 /// Most pairs of an NMI sweep that are kept.
 pub const PAIRS_MAX: usize = 1 << 20;
+/// Most reports on forced situations that are kept.
+pub const CASES_MAX: usize = 1 << 10;
 
 /// Everything that the kernel said about itself.
 #[derive(Debug, Default)]
@@ -79,6 +81,7 @@ pub struct Messages {
     fatal: Option<FatalReport>,
     placements: Vec<Placement>,
     pairs: Vec<Pair>,
+    cases: Vec<CaseReport>,
 }
 
 impl Messages {
@@ -110,6 +113,21 @@ impl Messages {
     #[must_use]
     pub fn placements(&self) -> &[Placement] {
         &self.placements
+    }
+
+    /// Returns the reports on forced situations, in the order of the capture; at most [`CASES_MAX`].
+    #[must_use]
+    pub fn cases(&self) -> &[CaseReport] {
+        &self.cases
+    }
+
+    /// Takes a report on a forced situation; refuses it where there are too many.
+    pub(super) fn take_case(&mut self, case: &CaseReport) -> bool {
+        let has_room = self.cases.len() < CASES_MAX;
+        if has_room {
+            self.cases.push(*case);
+        }
+        has_room
     }
 
     /// Takes a placement; refuses it where there are too many.

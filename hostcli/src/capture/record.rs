@@ -158,6 +158,7 @@ impl Record {
             Frame::Fatal(fatal) => self.messages.take_fatal(fatal),
             Frame::Placement(placement) => self.messages.take_placement(placement),
             Frame::Pair(pair) => self.messages.take_pair(pair),
+            Frame::Case(case) => self.messages.take_case(case),
         };
         if !is_used {
             self.damage.count(event.offset, event.line_bytes);

@@ -3,6 +3,7 @@
 mod display;
 mod map;
 pub mod nmi;
+pub mod storm;
 mod table;
 
 use std::io::Write;
@@ -22,6 +23,8 @@ pub struct Args {
 pub enum Test {
     /// Place a second NMI at every instruction boundary of the NMI entries
     Nmi(nmi::Args),
+    /// Nest NMIs at random, with faults, breakpoints and several sources
+    Storm(storm::Args),
 }
 
 /// Runs a self-test.
@@ -31,5 +34,6 @@ pub enum Test {
 pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
     match &args.test {
         Test::Nmi(args) => nmi::run(args, out, notes),
+        Test::Storm(args) => storm::run(args, out, notes),
     }
 }

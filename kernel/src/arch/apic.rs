@@ -71,6 +71,11 @@ pub mod experiment {
     pub const COMMAND: u32 = Register::CommandLow as u32;
     /// The command that sends an NMI.
     pub const SELF_NMI: u32 = DELIVERY_NMI | LEVEL_ASSERT;
+    /// A page to which QEMU lets even the CPU write message-signalled interrupts, here to every APIC. (On hardware
+    /// such writes reach nobody.)
+    pub const MESSAGES_TO_ALL: u64 = MMIO_ADDRESS + 0xf_f000;
+    /// The data of a message that raises an NMI.
+    pub const NMI_MESSAGE: u32 = DELIVERY_NMI;
 }
 
 /// The local APIC of the CPU that uses it.

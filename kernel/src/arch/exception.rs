@@ -78,6 +78,10 @@ fn resolve(frame: &mut TrapFrame) {
     }
     #[cfg(feature = "selftest")]
     crate::selftest::exit_window::take(frame.vector);
+    #[cfg(feature = "selftest")]
+    if frame.vector == DOUBLE_FAULT {
+        crate::selftest::acts::interrupt_double_fault();
+    }
     let error = match frame.vector {
         PAGE_FAULT => {
             // Nothing before this may fault. An NMI may come first, but gives CR2 back (case 19).

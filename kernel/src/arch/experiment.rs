@@ -144,14 +144,14 @@ impl Third {
     }
 }
 
-/// Runs the code of a placement: the timer is armed with the lower half of `rcx`, 0 for not at all, and the
-/// source of the third NMI is started, if there is one.
+/// Runs the code of a placement on any stack pointer: the timer is armed with the lower half of `rcx`, 0 for not at
+/// all, and the source of the third NMI is started, if there is one.
 ///
 /// Returns the registers and RSP as they were after the line, or nothing if the NMI was [abandoned](abandon).
 ///
 /// # Context
 /// Thread. The APIC's timer raises NMIs, and a command goes to this CPU.
-pub fn run(wanted: &Registers, third: Option<&Third>, stack: &ScratchStack) -> Option<(Registers, u64)> {
+pub fn run(wanted: &Registers, third: Option<&Third>, stack_pointer: u64) -> Option<(Registers, u64)> {
     let (mut found, mut unused) = (Registers::default(), 0);
     let ((register, value), skipped) = match third {
         Some(third) => {
@@ -162,10 +162,11 @@ pub fn run(wanted: &Registers, third: Option<&Third>, stack: &ScratchStack) -> O
     };
     let found_end = (&raw mut found).wrapping_add(1);
     // SAFETY: (1) the assembly restores what the ABI wants restored, from memory; (2) it fills `found` from
-    // its end; (3) what may be pushed at the experiment's RSP stays in the scratch stack; (4) the register is
-    // that of an HPET, or a word of this function; (5) `skipped` is at most what there is to skip.
+    // its end; (3) nothing is pushed at the experiment's RSP: NMIs have a stack of their own, no other interrupt
+    // is on, and the line's instructions raise nothing; (4) the register is that of an HPET, or a word of this
+    // function; (5) `skipped` is at most what there is to skip.
     let rsp =
-        unsafe { experiment_run(wanted, found_end, stack.pointer(), register, value, u64::from(skipped)) };
+        unsafe { experiment_run(wanted, found_end, stack_pointer, register, value, u64::from(skipped)) };
     (rsp != 0).then_some((found, rsp))
 }
 

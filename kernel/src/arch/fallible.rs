@@ -29,7 +29,7 @@ impl AccessError {
         }
     }
 
-    const fn check(code: u64) -> Result<(), Self> {
+    pub(super) const fn check(code: u64) -> Result<(), Self> {
         match code {
             0 => Ok(()),
             Self::NO_FRAME_CODE => Err(Self::NoFrame),

@@ -13,11 +13,15 @@ pub mod budget;
 pub mod build_id;
 pub mod clock;
 pub mod cpu;
+#[cfg(feature = "selftest")]
+pub mod descriptors;
 pub mod exception;
 pub mod exit;
 #[cfg(feature = "selftest")]
 pub mod experiment;
 pub mod fallible;
+#[cfg(feature = "selftest")]
+pub mod fpu;
 pub mod frame;
 pub mod gdt;
 #[cfg(feature = "selftest")]
@@ -30,3 +34,5 @@ pub mod pic;
 #[cfg(feature = "selftest")]
 pub mod raise;
 pub mod serial;
+#[cfg(feature = "selftest")]
+pub mod shadow;

@@ -43,6 +43,13 @@ pub fn allocate_zeroed() -> Option<PhysFrame> {
     Some(frame)
 }
 
+/// Calls `code` with the allocator locked.
+#[cfg(feature = "selftest")]
+pub fn while_locked<T>(code: impl FnOnce() -> T) -> T {
+    let _allocator = ALLOCATOR.lock();
+    code()
+}
+
 struct FrameAllocator {
     ranges: [MemoryRange; RANGES_MAX],
     len: usize,

@@ -31,6 +31,13 @@ pub fn init() -> Result<(), MapError> {
     Ok(())
 }
 
+/// Calls `code`, which must not allocate, with the heap locked.
+#[cfg(feature = "selftest")]
+pub fn while_locked<T>(code: impl FnOnce() -> T) -> T {
+    let _heap = ALLOCATOR.0.lock();
+    code()
+}
+
 struct LockedHeap(Mutex<Heap>);
 
 // SAFETY: the heap hands out disjoint, aligned blocks, and the lock serializes its changes.

@@ -75,6 +75,22 @@ pub fn kernel() -> MutexGuard<'static, AddressSpace> {
     KERNEL_SPACE.get().expect("the address space is built before it is changed").lock()
 }
 
+/// Maps a page of a device where the direct map would have it, and returns its address.
+///
+/// # Errors
+/// [`MapError`].
+#[cfg(feature = "selftest")]
+pub fn map_device(physical: u64) -> Result<u64, MapError> {
+    kernel().map(DIRECT_MAP + physical, physical, PAGE_BYTES, UNCACHED)?;
+    Ok(DIRECT_MAP + physical)
+}
+
+/// Tells whether somebody holds the address space.
+#[cfg(feature = "selftest")]
+pub fn is_locked() -> bool {
+    KERNEL_SPACE.get().is_some_and(Mutex::is_locked)
+}
+
 fn map_image(space: &mut AddressSpace) -> Result<(), MapError> {
     let edges =
         [&raw const __text_start, &raw const __text_end, &raw const __rodata_end, &raw const __image_end];

@@ -61,6 +61,9 @@ pub fn raise_all(nmi: &PerCpu, apic: LocalApic) {
 /// # Context
 /// Any: the exception path.
 pub fn take(vector: u64) -> bool {
+    if vector == BREAKPOINT && percpu::current().nmi.experiment.take_breakpoint() {
+        return true;
+    }
     let kind = match vector {
         BREAKPOINT => 0,
         DEBUG => 1,

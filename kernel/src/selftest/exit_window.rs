@@ -44,13 +44,13 @@ pub fn run(options: &Options<'_>, cpu: &'static PerCpu) -> ! {
     cpu.apic.aim_at_self().expect("QEMU's APIC is an xAPIC here");
     // The page fault of the touch unmasks NMIs, so that one can arrive inside the machine check.
     let pages = area.start()..area.start() + PAGE_BYTES;
-    let plan = Plan { pages, timer: false, third: 0, provoke: 0, seed: 0 };
+    let plan = Plan { pages, ..Plan::PLAIN };
     cpu.nmi.experiment.begin(&plan, cpu.nmi.snapshot().entries);
     cpu.apic.disarm();
     EXPECTED.store(true, Ordering::Relaxed);
     Breakpoint::Execute(exit).set_anywhere();
     let registers = Registers { rdi: apic::experiment::REGISTERS, ..Registers::default() };
-    experiment::run(&registers, None, &STACK);
+    experiment::run(&registers, None, STACK.pointer());
     panic!("no machine check came at {exit:#x}");
 }
 

@@ -2,7 +2,6 @@
 
 #![expect(unsafe_code, reason = "breaks the machine on purpose")]
 
-use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use nmiprof_wire::Options;
@@ -11,9 +10,10 @@ use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::structures::DescriptorTablePointer;
 
-use super::{exceptions, exit_window, pairs, storm, sweep};
+use super::acts::{self, Act};
+use super::{cases, exceptions, exit_window, pairs, storm, sweep};
+use crate::arch::budget;
 use crate::arch::percpu::PerCpu;
-use crate::arch::{budget, layout};
 use crate::report;
 
 /// The mutant loses every sample whose turn it is, without a trace.
@@ -23,7 +23,8 @@ const SKIP_EVERY: u32 = 100;
 /// by the NMI.
 static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 
-const KNOWN: &str = "panic, hang, spin, triple-fault, exception, exceptions, stack-overflow, skip-ring-write, sweep, pairs, storm, exit-window";
+const KNOWN: &str = "panic, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, nmi-stack-overflow, \
+     skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases";
 
 /// Does what the command line asks for.
 ///
@@ -36,13 +37,14 @@ pub fn trigger(name: &str) {
         "hang" => hang(),
         "spin" => spin(),
         "triple-fault" => triple_fault(),
-        "exception" => read_unmapped(),
+        "exception" => acts::read_unmapped(),
         "exceptions" => exceptions::start(),
-        "stack-overflow" => {
-            core::hint::black_box(recurse(0));
-        }
+        "stack-overflow" => acts::overflow_stack(),
+        "double-fault-nmi" => acts::overflow_interrupted(),
+        "nmi-read" => acts::order(Act::ReadUnmapped),
+        "nmi-stack-overflow" => acts::order(Act::OverflowStack),
         "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
-        "sweep" | "pairs" | "storm" | "exit-window" => {}
+        "sweep" | "sweep-redirected" | "pairs" | "storm" | "exit-window" | "cases" => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
 }
@@ -51,9 +53,11 @@ pub fn trigger(name: &str) {
 pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu) -> bool {
     match options.selftest {
         "sweep" => sweep::run(options, cpu),
+        "sweep-redirected" => sweep::run_redirected(options, cpu),
         "pairs" => pairs::run(options, cpu),
         "storm" => storm::run(options, cpu),
         "exit-window" => exit_window::run(options, cpu),
+        "cases" => cases::run(cpu),
         _ => return false,
     }
     true
@@ -91,20 +95,6 @@ fn spin() -> ! {
     loop {
         core::hint::black_box(());
     }
-}
-
-/// Calls itself until the stack is used up and its guard page is hit.
-#[inline(never)]
-#[expect(unconditional_recursion, reason = "that is the point")]
-fn recurse(depth: u64) -> u64 {
-    recurse(core::hint::black_box(depth) + 1) + 1
-}
-
-/// Reads from an address that nothing maps: a page fault that nobody resolves.
-fn read_unmapped() {
-    let address = layout::HEAP - layout::PAGE_BYTES;
-    // SAFETY: the read faults, and the fault is fatal.
-    unsafe { ptr::read_volatile(address as *const u64) };
 }
 
 /// Takes the interrupt table away: the next exception can't be delivered, nor can the #DF that follows.

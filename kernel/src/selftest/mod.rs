@@ -3,6 +3,10 @@
 //! A mutant is the kernel broken in one known way, to show that the checks notice.
 
 #[cfg(feature = "selftest")]
+pub mod acts;
+#[cfg(feature = "selftest")]
+mod cases;
+#[cfg(feature = "selftest")]
 pub mod exceptions;
 #[cfg(feature = "selftest")]
 pub mod exit_window;

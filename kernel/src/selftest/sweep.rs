@@ -9,7 +9,24 @@ use nmiprof_wire::{Frame, Options, Stress};
 use super::placement::Bench;
 use crate::arch::experiment::{ENTRY_TICKS, LINE_INSTRUCTIONS};
 use crate::arch::percpu::PerCpu;
+use crate::nmi::experiment::Provoking;
 use crate::{info, report, stream};
+
+/// Runs placements with a third NMI: the first run touches its page, nests a self-NMI, and raises a breakpoint,
+/// so that the timer's NMI finds the exit redirected and NMIs unmasked.
+pub fn run_redirected(options: &Options<'_>, cpu: &'static PerCpu) {
+    let Options { sweep_first: first, sweep_last: last, .. } = *options;
+    if first < ENTRY_TICKS || last > LINE_INSTRUCTIONS {
+        report::configuration(format_args!(
+            "sweep_first={first} sweep_last={last}: from {ENTRY_TICKS} to {LINE_INSTRUCTIONS}"
+        ));
+    }
+    let mut bench = Bench::new(cpu, 1);
+    for ticks in first..=last {
+        stream::send(&Frame::Placement(bench.place_provoking(ticks, Provoking::ThenBreakpoint)));
+    }
+    bench.finish();
+}
 
 /// Runs the placements that the options ask for, and sends each.
 pub fn run(options: &Options<'_>, cpu: &'static PerCpu) {

@@ -8,7 +8,7 @@ use heapless::Vec;
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Block, CpuTotals, Options, Stacks};
+use crate::{Block, CaseReport, CpuTotals, Options, Stacks};
 
 /// Most events that one run samples.
 pub const EVENTS_MAX: usize = 16;
@@ -46,6 +46,8 @@ pub enum Frame<'a> {
     Placement(Placement),
     /// Reports one pair of the NMI sweep.
     Pair(Pair),
+    /// Reports one situation that the self-test image forced.
+    Case(CaseReport),
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).

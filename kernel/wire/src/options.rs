@@ -34,7 +34,7 @@ use crate::Sampling;
 /// | `stress=none\|nest` | | provoke nested NMIs |
 /// | `line=live\|file` | | whether the far end of the serial line can block |
 /// | `unsafe_nmi=on\|off` | | allow combinations that are known to be unsound |
-/// | `sweep_first=N` `sweep_last=N` | timer ticks | placements of the NMI sweep (`selftest=sweep`, `pairs`); seed and number of nestings of a storm (`selftest=storm`) |
+/// | `sweep_first=N` `sweep_last=N` | timer ticks | placements of the NMI sweep (`selftest=sweep`, `sweep-redirected`, `pairs`); seed and number of nestings of a storm (`selftest=storm`) |
 /// | `third_first=N` `third_last=N` | timer ticks | gaps from the second NMI to the third, for each placement (`selftest=pairs`) |
 /// | `mutant=NAME` | | which known defect the NMI entry has; known to the self-test image only |
 /// | `selftest=NAME` | | mutant or trigger; known to the self-test image only |

@@ -2,18 +2,23 @@
 
 #![expect(
     unsafe_code,
-    reason = "reads and writes the NMI stack while no NMI is handled, and names linker symbols"
+    reason = "reads and writes the NMI stacks while no NMI is handled, and names linker symbols"
 )]
 
 use core::ops::Range;
 use core::ptr;
 
 use super::NmiStack;
+use super::latched::second_stack;
 use crate::arch::frame::{IretFrame, WORD};
+use crate::memory::stack::StackRange;
 
 /// Words at the bottom that nothing may reach.
-const CANARY_WORDS: usize = 256;
-const CANARY: u64 = 0x6261_7279_6361_6e61;
+const CANARY_WORDS: u64 = 256;
+/// What unused words hold.
+const PAINT: u64 = 0x6261_7279_6361_6e61;
+/// Words at the top that are never painted: the entries keep their state there from one NMI to the next.
+const STATE_WORDS: u64 = 32;
 
 unsafe extern "C" {
     safe static __nmi_entry_start: u8;
@@ -42,36 +47,42 @@ impl NmiStack {
         [self.0.bottom..self.0.top, self.second_words()]
     }
 
-    /// Writes the canary.
+    /// Paints this stack, and the second one if there is one, but for the entries' state.
     ///
     /// # Context
     /// As [`NmiStack::last_arrival`].
-    pub fn paint_canary(&self) {
-        for index in 0..CANARY_WORDS {
-            // SAFETY: the word lies at the bottom of the mapped stack, which is unused now.
-            unsafe { ptr::write_volatile(self.word(index), CANARY) };
-        }
+    pub fn paint(&self) {
+        self.stacks().for_each(paint);
     }
 
-    /// Tells whether the canary is still there.
+    /// Returns the deepest use of either stack since [`NmiStack::paint`], in bytes from its top; not less than
+    /// what is never painted.
+    ///
+    /// # Context
+    /// As [`NmiStack::last_arrival`].
+    pub fn deepest_use(&self) -> u64 {
+        self.stacks().map(used_bytes).max().unwrap_or_default()
+    }
+
+    /// Tells whether nothing has come near the bottom of either stack.
     ///
     /// # Context
     /// As [`NmiStack::last_arrival`].
     pub fn canary_is_intact(&self) -> bool {
-        // SAFETY: the word lies at the bottom of the mapped stack.
-        (0..CANARY_WORDS).all(|index| unsafe { ptr::read_volatile(self.word(index)) } == CANARY)
+        self.stacks().all(|stack| (0..CANARY_WORDS).all(|index| read(stack, index) == PAINT))
     }
 
-    /// Makes the stack what it was before the first NMI: zeros, but for the canary, the counters, and the frame of
-    /// the last arrival, which the next one overwrites.
+    /// Makes the stack what it was before the first NMI: painted, with zeros at the top, but for the counters and
+    /// the frame of the last arrival, which the next one overwrites.
     ///
     /// # Context
     /// On another stack, at the end of an NMI that was abandoned.
     pub fn make_idle(&self) {
         let words = (self.last_frame() - self.0.bottom) / WORD as u64;
-        for index in CANARY_WORDS..usize::try_from(words).unwrap_or(CANARY_WORDS) {
+        for index in CANARY_WORDS..words {
+            let is_state = index >= state_start(self.0);
             // SAFETY: the word lies in the mapped stack, below the frame; nothing on it is used any more.
-            unsafe { ptr::write_volatile(self.word(index), 0) };
+            unsafe { ptr::write_volatile(word(self.0, index), if is_state { 0 } else { PAINT }) };
         }
     }
 
@@ -79,7 +90,34 @@ impl NmiStack {
         self.top().as_u64() - size_of::<IretFrame>() as u64
     }
 
-    const fn word(&self, index: usize) -> *mut u64 {
-        (self.0.bottom as *mut u64).wrapping_add(index)
+    /// Returns this stack and the second one, if there is one.
+    pub fn stacks(&self) -> impl Iterator<Item = StackRange> {
+        core::iter::once(self.0).chain(second_stack(self))
     }
+}
+
+fn paint(stack: StackRange) {
+    for index in 0..state_start(stack) {
+        // SAFETY: the word lies in the mapped stack, which is unused now below the entries' state.
+        unsafe { ptr::write_volatile(word(stack, index), PAINT) };
+    }
+}
+
+fn used_bytes(stack: StackRange) -> u64 {
+    let painted = (0..state_start(stack)).take_while(|index| read(stack, *index) == PAINT).count() as u64;
+    stack.top - stack.bottom - painted * WORD as u64
+}
+
+/// Returns the index of the first word that is never painted.
+const fn state_start(stack: StackRange) -> u64 {
+    (stack.top - stack.bottom) / WORD as u64 - STATE_WORDS
+}
+
+fn read(stack: StackRange, index: u64) -> u64 {
+    // SAFETY: the callers name a word of the mapped stack.
+    unsafe { ptr::read_volatile(word(stack, index)) }
+}
+
+const fn word(stack: StackRange, index: u64) -> *mut u64 {
+    (stack.bottom + index * WORD as u64) as *mut u64
 }

@@ -56,7 +56,8 @@ struct Block {
     latch: u64,
     /// Where the NMI stack's [`EntryCounters`] are.
     counters: u64,
-    reserved: u64,
+    /// Where this stack ends, for whoever looks at it.
+    bottom: u64,
 }
 
 const SCRATCH: usize = offset_of!(Arrival, scratch);
@@ -157,7 +158,7 @@ impl NmiStack {
     /// Thread, before this CPU can take an NMI. `latched` needs it; the other strategies ignore it.
     pub fn add_second(&self, second: StackRange) {
         let block_address = second.top - size_of::<Block>() as u64;
-        let block = Block { state: 0, latch: 0, counters: self.counters(), reserved: 0 };
+        let block = Block { state: 0, latch: 0, counters: self.counters(), bottom: second.bottom };
         // SAFETY: (1) the block lies at the top of a mapped stack; (2) (caller) nobody uses that stack yet.
         unsafe { ptr::write(block_address as *mut Block, block) };
         let link = self.counters() + offset_of!(EntryCounters, second) as u64;
@@ -174,4 +175,14 @@ impl NmiStack {
             block => block - BLOCK as u64..block + size_of::<Block>() as u64,
         }
     }
+}
+
+/// Returns the second stack of an NMI stack, if it has one.
+#[cfg(feature = "selftest")]
+pub(super) fn second_stack(stack: &NmiStack) -> Option<StackRange> {
+    let block = stack.read_counters().second;
+    let bottom = (block + offset_of!(Block, bottom) as u64) as *const u64;
+    // SAFETY: not 0 means that `add_second` has put a block there, whose `bottom` nobody changes.
+    let bottom = (block != 0).then(|| unsafe { ptr::read(bottom) })?;
+    Some(StackRange { bottom, top: block + size_of::<Block>() as u64 })
 }

@@ -4,7 +4,7 @@
 //! and, in a pair, by the HPET. The handler claims each of them once and touches an absent page on its first run, so that a
 //! page fault's `iret` unmasks NMIs inside. What breaks NMI-once or NMI-latch is noted; what would then run
 //! on a destroyed stack is abandoned, and so is an entry that only the [watchdog] ends. In a storm each run
-//! [provokes](provoker) one more NMI.
+//! [provokes](provoker) more NMIs, and breakpoints, whose handler is one more place for an NMI to land.
 //!
 //! NMI-latch is checked without help of the entry's own accounts, from its count of arrivals alone: every
 //! arrival is followed by the start of a run, and no run starts without an arrival of its own.
@@ -22,9 +22,10 @@ use nmiprof_wire::Failure;
 
 use crate::arch::experiment::{abandon, was_sent};
 use crate::arch::layout::PAGE_BYTES;
-use crate::arch::{fallible, hpet, percpu};
-pub use provoker::TICKS_MAX as PROVOKED_TICKS_MAX;
-use provoker::{Provocation, Provoker};
+use crate::arch::{fallible, hpet, percpu, raise};
+use crate::selftest::acts;
+use provoker::{Provocation, Provoker, Source};
+pub use provoker::{Provoking, TICKS_MAX as PROVOKED_TICKS_MAX};
 use watchdog::Watchdog;
 
 /// Runs of one experiment, beyond those that its plan asks for, after which it is clear that they never end.
@@ -37,6 +38,9 @@ const EXTRA_RUNS_MAX: u32 = 16;
 #[derive(Default)]
 pub struct Experiment {
     on: AtomicBool,
+    /// The interrupted code is that of `arch::experiment`: it says whether the self-NMI was sent, and an NMI can
+    /// be abandoned to it.
+    on_line: AtomicBool,
     /// The self-NMI is still to be claimed.
     self_nmi: AtomicBool,
     /// The timer's NMI is still to be claimed.
@@ -61,6 +65,15 @@ pub struct Experiment {
     runs_max: AtomicU32,
     /// Bits of [`Failure`].
     failures: AtomicU32,
+    /// The next breakpoint's handler sends the self-NMI. Written by the handler, or by the thread before
+    /// its own breakpoint; cleared by the exception path.
+    send_in_breakpoint: AtomicBool,
+    /// Breakpoints taken. Written by the exception path, which may be on top of itself.
+    breakpoints: AtomicU32,
+    /// Breakpoints in whose handler an NMI arrived.
+    hit_breakpoints: AtomicU32,
+    /// Runs that found both sources' events.
+    merged: AtomicU32,
 }
 
 /// What an experiment expects of the handler.
@@ -68,14 +81,28 @@ pub struct Experiment {
 pub struct Plan {
     /// Pages to touch, one on each run.
     pub pages: Range<u64>,
+    /// Whether the interrupted code is that of [`arch::experiment`](crate::arch::experiment).
+    pub on_line: bool,
+    /// Whether a self-NMI is sent.
+    pub self_nmi: bool,
     /// Whether the timer is armed.
     pub timer: bool,
     /// What the HPET's counter reads when its NMI is raised; 0 if it is not started.
     pub third: u32,
-    /// Further NMIs that the handler provokes, one on each run.
-    pub provoke: u32,
-    /// Seed of the choice between a self-NMI and the timer, before and after the touch.
-    pub seed: u64,
+    /// What the handler provokes.
+    pub provoking: Provoking,
+}
+
+impl Plan {
+    /// A self-NMI from the line, and nothing else.
+    pub const PLAIN: Self = Self {
+        pages: 0..0,
+        on_line: true,
+        self_nmi: true,
+        timer: false,
+        third: 0,
+        provoking: Provoking::Nothing,
+    };
 }
 
 /// What came of an experiment, as its handler saw it.
@@ -87,6 +114,12 @@ pub struct Outcome {
     pub touch_failed: bool,
     /// The address that the last arrival interrupted before the watchdog's, if that came.
     pub watchdog_rip: Option<u64>,
+    /// Breakpoints taken.
+    pub breakpoints: u32,
+    /// Breakpoints in whose handler an NMI arrived: at least so many.
+    pub hit_breakpoints: u32,
+    /// Runs that found the events of two sources.
+    pub merged: u32,
 }
 
 impl Experiment {
@@ -100,19 +133,24 @@ impl Experiment {
     /// # Context
     /// Thread, while no NMI can arrive.
     pub fn begin(&self, plan: &Plan, arrivals: u64) {
-        self.self_nmi.store(true, Ordering::Relaxed);
+        self.on_line.store(plan.on_line, Ordering::Relaxed);
+        self.self_nmi.store(plan.self_nmi, Ordering::Relaxed);
         self.timer.store(plan.timer, Ordering::Relaxed);
         self.third.store(plan.third, Ordering::Relaxed);
         self.watchdog.reset();
-        self.provoker.reset(plan.provoke, plan.seed);
+        self.provoker.reset(plan.provoking);
         self.page.store(plan.pages.start, Ordering::Relaxed);
         self.pages_end.store(plan.pages.end, Ordering::Relaxed);
-        self.runs_max.store(plan.provoke.saturating_add(EXTRA_RUNS_MAX), Ordering::Relaxed);
+        self.runs_max.store(plan.provoking.runs().saturating_add(EXTRA_RUNS_MAX), Ordering::Relaxed);
         self.touch_failed.store(false, Ordering::Relaxed);
         self.arrivals_before.store(arrivals, Ordering::Relaxed);
         self.arrivals_seen.store(arrivals, Ordering::Relaxed);
         self.runs.store(0, Ordering::Relaxed);
         self.failures.store(0, Ordering::Relaxed);
+        self.send_in_breakpoint.store(false, Ordering::Relaxed);
+        for count in [&self.breakpoints, &self.hit_breakpoints, &self.merged] {
+            count.store(0, Ordering::Relaxed);
+        }
         self.on.store(true, Ordering::Relaxed);
     }
 
@@ -129,18 +167,21 @@ impl Experiment {
             failures: self.failures.load(Ordering::Relaxed),
             touch_failed: self.touch_failed.load(Ordering::Relaxed),
             watchdog_rip: self.watchdog.last_rip(),
+            breakpoints: self.breakpoints.load(Ordering::Relaxed),
+            hit_breakpoints: self.hit_breakpoints.load(Ordering::Relaxed),
+            merged: self.merged.load(Ordering::Relaxed),
         }
     }
 
-    /// Reacts to an entry of the handler while it runs, which breaks NMI-once: does not return if an
-    /// experiment is on.
+    /// Reacts to an entry of the handler while it runs, which breaks NMI-once: does not return if it can be
+    /// abandoned.
     ///
     /// # Context
     /// NMI.
     pub fn reentered(&self) {
         if self.on.load(Ordering::Relaxed) {
             self.fail(Failure::Once);
-            Self::give_up();
+            self.give_up();
         }
     }
 
@@ -161,22 +202,27 @@ impl Experiment {
         }
         if runs > self.runs_max.load(Ordering::Relaxed) || self.watchdog.bites() {
             self.fail(Failure::Live);
-            Self::give_up();
+            self.give_up();
         }
     }
 
-    /// Claims what has come, and then touches the page.
+    /// Claims what has come, does what a [situation](acts) asks for, touches a page, and provokes.
     ///
     /// # Context
     /// NMI; may fault.
     #[inline]
     pub fn handle(&self, interrupted_rip: u64) -> u32 {
         if !self.on.load(Ordering::Relaxed) {
+            acts::perform();
             return 0;
         }
         let events = u32::from(self.claim_timer())
             + u32::from(self.claim_third())
             + u32::from(self.claim_self_nmi(interrupted_rip));
+        if events > 1 {
+            self.merged.store(self.merged.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        acts::perform();
         match self.provoker.next() {
             Some(provocation) if provocation.before_touch => {
                 self.provoke(provocation);
@@ -224,7 +270,8 @@ impl Experiment {
     }
 
     fn claim_self_nmi(&self, interrupted_rip: u64) -> bool {
-        let came = self.self_nmi.load(Ordering::Relaxed) && was_sent(interrupted_rip);
+        let is_sent = !self.on_line.load(Ordering::Relaxed) || was_sent(interrupted_rip);
+        let came = self.self_nmi.load(Ordering::Relaxed) && is_sent;
         if came {
             self.self_nmi.store(false, Ordering::Relaxed);
         }
@@ -232,18 +279,75 @@ impl Experiment {
     }
 
     fn provoke(&self, provocation: Provocation) {
-        let apic = percpu::current().apic;
-        // Marked before it is raised: only a later run can claim it.
-        match provocation.timer_ticks {
-            Some(ticks) if !self.timer.load(Ordering::Relaxed) => {
-                self.timer.store(true, Ordering::Relaxed);
-                apic.arm(ticks);
+        match provocation.source {
+            Source::Timer(ticks) if self.arm(ticks) => {}
+            Source::Timer(_) => self.send(1),
+            Source::SelfNmis(count) => self.send(count),
+            Source::Both(ticks) => {
+                self.arm(ticks);
+                self.send(1);
             }
-            _ => {
-                self.self_nmi.store(true, Ordering::Relaxed);
-                apic.send_self_nmi();
-            }
+            Source::Breakpoint => self.break_and_send(),
         }
+        if provocation.breakpoint {
+            raise::breakpoint();
+        }
+    }
+
+    /// Arms the timer; refuses where its NMI is still to come.
+    fn arm(&self, ticks: u32) -> bool {
+        // Marked before it is raised: only a later run can claim it.
+        let is_free = !self.timer.swap(true, Ordering::Relaxed);
+        if is_free {
+            percpu::current().apic.arm(ticks);
+        }
+        is_free
+    }
+
+    /// Sends self-NMIs in a row, which are one event.
+    fn send(&self, count: u32) {
+        self.self_nmi.store(true, Ordering::Relaxed);
+        for _ in 0..count {
+            percpu::current().apic.send_self_nmi();
+        }
+    }
+
+    /// Announces a self-NMI that somebody else sends.
+    ///
+    /// # Context
+    /// Any, while an experiment is on.
+    pub fn expect_self_nmi(&self) {
+        self.self_nmi.store(true, Ordering::Relaxed);
+    }
+
+    /// Raises a breakpoint whose handler sends a self-NMI.
+    ///
+    /// # Context
+    /// Any, while an experiment is on.
+    pub fn break_and_send(&self) {
+        self.self_nmi.store(true, Ordering::Relaxed);
+        self.send_in_breakpoint.store(true, Ordering::Relaxed);
+        raise::breakpoint();
+    }
+
+    /// Takes a breakpoint, if an experiment is on: counts it, and sends the self-NMI if that was asked for.
+    ///
+    /// # Context
+    /// The exception path, in an NMI or under one.
+    pub fn take_breakpoint(&self) -> bool {
+        if !self.on.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.breakpoints.fetch_add(1, Ordering::Relaxed);
+        let cpu = percpu::current();
+        let before = cpu.nmi.stack().read_counters().entries;
+        if self.send_in_breakpoint.swap(false, Ordering::Relaxed) {
+            cpu.apic.send_self_nmi();
+        }
+        if cpu.nmi.stack().read_counters().entries != before {
+            self.hit_breakpoints.fetch_add(1, Ordering::Relaxed);
+        }
+        true
     }
 
     fn touch(&self) {
@@ -263,10 +367,13 @@ impl Experiment {
         self.failures.store(failures, Ordering::Relaxed);
     }
 
-    fn give_up() -> ! {
-        // SAFETY: (1) an experiment is on (checked by the callers), so its code is what was interrupted; (2)
-        // no function between the entry and here has anything to drop.
-        unsafe { abandon() }
+    /// Abandons the NMI, if there is a line to abandon it to.
+    fn give_up(&self) {
+        if self.on_line.load(Ordering::Relaxed) {
+            // SAFETY: (1) the line is what was interrupted (checked above, and that an experiment is on by the
+            // callers); (2) no function between the entry and here has anything to drop.
+            unsafe { abandon() }
+        }
     }
 }
 

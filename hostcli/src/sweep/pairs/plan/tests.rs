@@ -25,6 +25,10 @@ impl Placer for StandIn {
         unreachable!("pairs ask for no placements")
     }
 
+    fn storm(&self, _: &Combination, _: &str) -> Result<Chunk, PlaceError> {
+        unreachable!("nor for storms")
+    }
+
     fn pairs(&self, _: &Combination, request: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
         let mut requests = self.requests.lock().expect("one thread");
         requests.push(((request.first, request.gaps.0), request.last));
