@@ -60,7 +60,7 @@ impl Sampler {
     ///
     /// # Context
     /// NMI; may fault, at the first touch of a ring page.
-    #[inline]
+    #[inline(always)]
     pub fn handle(&mut self, interrupted: &Interrupted<'_>) -> u32 {
         match self.pmu.poll() {
             Overflow::NotMine => 0,
@@ -75,7 +75,7 @@ impl Sampler {
     }
 
     /// Stores a sample; the ring counts it if it can't be.
-    #[inline]
+    #[inline(always)]
     fn store(&mut self, interrupted: &Interrupted<'_>) {
         #[cfg(feature = "selftest")]
         if crate::selftest::mutant_skips_this_write() {
@@ -92,6 +92,7 @@ impl Sampler {
     }
 
     /// Stores a sample with its call chain: apart, so that a flat one does not pay for its registers.
+    #[cold]
     #[inline(never)]
     fn store_with_chain(&mut self, frame: &IretFrame, frame_pointer: u64, thread_stack: &StackRange) {
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
