@@ -31,8 +31,8 @@ const ALL_EVENTS: u32 = u32::MAX;
 ///
 /// A macro, so that every call is direct and inlined, in each copy of the dispatcher.
 macro_rules! ask_in_turn {
-    ($run:expr, $enough:expr, [$($(#[$only:meta])? $ask:path),+ $(,)?]) => {{
-        let mut handled = 0;
+    ($run:expr, $enough:expr, [$first:path, $($(#[$only:meta])? $ask:path),+ $(,)?]) => {{
+        let mut handled = $first($run);
         $(
             $(#[$only])?
             if handled < $enough {

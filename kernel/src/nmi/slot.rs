@@ -67,6 +67,7 @@ impl SamplerSlot {
     /// # Safety
     /// This is the NMI of the slot's CPU, and hands what it took to [`SamplerSlot::end_run`] or keeps it.
     #[inline]
+    #[expect(clippy::mut_from_ref, reason = "the slot gives away what it holds, once")]
     pub(super) unsafe fn begin_run(&self) -> Option<&mut Sampler> {
         // Acquire: pairs with `put`, so that the sampler is complete.
         let sampler = self.0.load(Ordering::Acquire);
