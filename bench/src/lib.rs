@@ -2,7 +2,7 @@
 //!
 //! | benchmark | question |
 //! |---|---|
-//! | `nmi_cost` | what does a sample cost, in instructions, with each NMI entry? (QEMU, `-icount`: exact) |
+//! | `nmi_cost` | what does an NMI cost with each entry, in instructions, by phase? (QEMU, `-icount`: exact) |
 //! | `ring` | what does a record cost the producer and the consumer? |
 //! | `decode` | how many samples does the host decode in a second? |
 //!

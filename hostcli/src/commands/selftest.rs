@@ -1,5 +1,6 @@
 //! `nmiprof selftest`: proofs that the kernel does what it claims.
 
+pub mod cost;
 mod display;
 pub mod nmi;
 mod table;
@@ -21,6 +22,8 @@ pub struct Args {
 pub enum Test {
     /// Place a second NMI at every instruction boundary of the NMI entries
     Nmi(nmi::Args),
+    /// Count the instructions of an NMI with each entry, phase by phase
+    Cost(cost::Args),
 }
 
 /// Runs a self-test.
@@ -30,5 +33,6 @@ pub enum Test {
 pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
     match &args.test {
         Test::Nmi(args) => nmi::run(args, out, notes),
+        Test::Cost(args) => cost::run(args, out, notes),
     }
 }
