@@ -1,7 +1,7 @@
 //! The sampler: from an overflow to a record in the ring.
 //!
-//! A record's payload is `[time, ip, return addresses...]`; its tag is a [`Tag`]. Nothing is encoded in
-//! the NMI: the drain does that.
+//! A record's payload is `[time, ip, return addresses...]`; its tag is a [`Tag`]. Nothing is encoded or looked
+//! up in the NMI: the drain does that, and finds out which of the words are return addresses.
 
 use nmiprof_pmu::{Overflow, Pmu, VirtualPmu};
 use nmiprof_ring::Producer;
