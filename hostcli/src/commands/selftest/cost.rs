@@ -5,7 +5,8 @@
 use std::io::{self, Write};
 
 use nmiprof_wire::NmiEntry;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::commands::record::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
@@ -13,7 +14,14 @@ use crate::cost::{Cost, Phase, Scenario, measure};
 use crate::machine::{Consent, find_or_install};
 
 /// Version of the JSON form.
-const JSON_SCHEMA: u32 = 1;
+const SCHEMA_VERSION: u32 = 1;
+
+/// The JSON form.
+#[derive(Serialize)]
+struct Report {
+    schema_version: u32,
+    costs: Vec<Value>,
+}
 
 /// Count the instructions of an NMI, phase by phase
 #[derive(Clone, Debug, clap::Args)]
@@ -70,7 +78,7 @@ fn print(args: &Args, tables: &[Table], out: &mut dyn Write) -> Result<commands:
 fn write_json(tables: &[Table], out: &mut dyn Write) -> io::Result<()> {
     let costs: Vec<_> =
         tables.iter().flat_map(|(_, costs)| costs.iter().map(|cost| cost.to_json(naive(costs)))).collect();
-    serde_json::to_writer_pretty(&mut *out, &json!({ "schema": JSON_SCHEMA, "costs": costs }))?;
+    serde_json::to_writer_pretty(&mut *out, &Report { schema_version: SCHEMA_VERSION, costs })?;
     writeln!(out)
 }
 
