@@ -1,29 +1,32 @@
-//! What a flat sample on a warm page costs with each NMI entry, in instructions.
+//! What an NMI costs with each entry, in instructions, phase by phase: the tables of `nmiprof selftest cost`.
 //!
-//! The kernel measures it at every start: under `-icount` a tick of its clock is an instruction, so the time
-//! between two samples less the interrupted instructions between them is one whole NMI, from the first
-//! instruction of its entry to the last of its exit. The figure is exact, and the same on every machine.
+//! The figures are exact, and the same on every machine: the kernel is stepped through under QEMU's `-icount`.
 
-use nmiprof::images::Image;
-use nmiprof_tests::Boot;
-use nmiprof_wire::{NmiEntry, Options};
+use std::io;
+use std::process::ExitCode;
 
-fn sample_instructions(entry: NmiEntry) -> Option<u64> {
-    let options =
-        Options { duration_ns: 1_000_000, nmi_entry: entry, unsafe_nmi: true, ..Options::default() };
-    let run = Boot::image(Image::Main).options(&options).run().passed()?;
-    run.record.run()?.sample_instructions
+use clap::Parser;
+use nmiprof::commands::selftest::cost;
+use nmiprof_tests::qemu;
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    args: cost::Args,
 }
 
-fn main() {
-    let entries = NmiEntry::ALL.iter().map(|entry| (entry, sample_instructions(*entry)));
-    let costs: Vec<_> = entries.collect();
-    println!("{:10} {:>12}", "entry", "instructions");
-    for (entry, cost) in costs {
-        println!(
-            "{:10} {:>12}",
-            entry.name(),
-            cost.map_or_else(|| "skipped".to_owned(), |cost| cost.to_string())
-        );
+fn main() -> ExitCode {
+    if let Err(skip) = qemu() {
+        skip.register();
+        return ExitCode::SUCCESS;
+    }
+    // What `cargo bench` says on the command line is not for this.
+    let Command { args } = Command::parse_from(["nmi_cost"]);
+    match cost::run(&args, &mut io::stdout(), &mut io::stderr()) {
+        Ok(outcome) => ExitCode::from(outcome.exit_status()),
+        Err(error) => {
+            eprintln!("nmi_cost: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

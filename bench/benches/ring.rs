@@ -18,10 +18,8 @@ fn store_and_drain(criterion: &mut Criterion) {
     group.bench_function("store and drain flat records", |bencher| {
         bencher.iter(|| {
             for time in 0..RECORDS {
-                let Ok(mut record) = producer.reserve(2) else { panic!("the ring is large enough") };
-                record.push(time);
-                record.push(black_box(0xffff_ffff_8010_0000));
-                record.commit(0);
+                let stored = producer.store(0, [time, black_box(0xffff_ffff_8010_0000)]);
+                stored.expect("the ring is large enough");
             }
             let drained = consumer.drain(usize::MAX, |record| {
                 black_box((record.word(0), record.word(1)));

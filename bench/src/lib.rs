@@ -2,14 +2,14 @@
 //!
 //! | benchmark | question |
 //! |---|---|
-//! | `nmi_cost` | what does a sample cost, in instructions, with each NMI entry? (QEMU, `-icount`: exact) |
+//! | `nmi_cost` | what does an NMI cost with each entry, in instructions, by phase? (QEMU, `-icount`: exact) |
 //! | `ring` | what does a record cost the producer and the consumer? |
 //! | `decode` | how many samples does the host decode in a second? |
 //!
 //! Times are of the machine at hand; compare them within one run only.
 
 use nmiprof_ring::sync::AtomicU64;
-use nmiprof_ring::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex};
+use nmiprof_ring::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex, WordRange};
 use nmiprof_wire::{BlockEncoder, BlockHeader, Frame, LINE_BYTES_MAX, Sample, encode};
 
 /// Memory of a ring that is always there.
@@ -31,6 +31,11 @@ impl Memory for PresentMemory {
     #[inline]
     fn word(&self, index: WordIndex) -> &AtomicU64 {
         &self.0[index.get()]
+    }
+
+    #[inline]
+    fn words(&self, range: WordRange) -> &[AtomicU64] {
+        &self.0[range.get()]
     }
 
     fn touch(&self, _page: PageIndex) -> Result<(), TouchError> {

@@ -4,6 +4,7 @@
 
 pub mod capture;
 pub mod commands;
+pub mod cost;
 pub mod images;
 pub mod machine;
 pub mod storm;

@@ -1,16 +1,14 @@
 //! The sampler: from an overflow to a record in the ring.
 //!
-//! A record's payload is `[time, ip, return addresses...]`; its tag is a [`Tag`]. Nothing is encoded in
-//! the NMI: the drain does that.
+//! A record's payload is `[time, ip, return addresses...]`; its tag is a [`Tag`]. Nothing is encoded or looked
+//! up in the NMI: the drain does that, and finds out which of the words are return addresses.
 
 use nmiprof_pmu::{Overflow, Pmu, VirtualPmu};
 use nmiprof_ring::Producer;
 
 use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
-use crate::arch::frame::IretFrame;
-use crate::callchain::{self, DEPTH_MAX, End};
-use crate::memory::stack::StackRange;
+use crate::callchain::{DEPTH_MAX, Walk};
 use crate::memory::vmalloc::LazyArea;
 use crate::nmi::Interrupted;
 
@@ -60,7 +58,7 @@ impl Sampler {
     ///
     /// # Context
     /// NMI; may fault, at the first touch of a ring page.
-    #[inline]
+    #[inline(always)]
     pub fn handle(&mut self, interrupted: &Interrupted<'_>) -> u32 {
         match self.pmu.poll() {
             Overflow::NotMine => 0,
@@ -75,31 +73,28 @@ impl Sampler {
     }
 
     /// Stores a sample; the ring counts it if it can't be.
-    #[inline]
+    #[inline(always)]
     fn store(&mut self, interrupted: &Interrupted<'_>) {
         #[cfg(feature = "selftest")]
         if crate::selftest::mutant_skips_this_write() {
             return;
         }
         if self.chains {
-            let Interrupted { frame, frame_pointer, thread_stack, .. } = interrupted;
-            return self.store_with_chain(frame, *frame_pointer, thread_stack);
+            return self.store_with_chain(interrupted);
         }
-        let Ok(mut record) = self.ring.reserve(FIXED_WORDS) else { return };
-        record.push(cpu::timestamp());
-        record.push(interrupted.frame.rip);
-        record.commit(Tag::default().to_bits());
+        let fixed: [u64; FIXED_WORDS] = [cpu::timestamp(), interrupted.frame.rip];
+        // A drop is counted already.
+        let _ = self.ring.store(Tag::default().to_bits(), fixed);
     }
 
-    /// Stores a sample with its call chain: apart, so that a flat one does not pay for its registers.
-    #[inline(never)]
-    fn store_with_chain(&mut self, frame: &IretFrame, frame_pointer: u64, thread_stack: &StackRange) {
+    /// Stores a sample with its call chain.
+    #[inline(always)]
+    fn store_with_chain(&mut self, interrupted: &Interrupted<'_>) {
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
+        let frame = interrupted.frame;
         record.push(cpu::timestamp());
         record.push(frame.rip);
-        let end = callchain::walk(thread_stack, frame.rsp, frame_pointer, |address| {
-            record.push(address);
-        });
-        record.commit(Tag { truncated: end == End::Truncated }.to_bits());
+        let walk = record.extend(Walk::new(interrupted.thread_stack, frame.rsp, interrupted.frame_pointer));
+        record.commit(Tag { truncated: !walk.is_complete() }.to_bits());
     }
 }

@@ -27,6 +27,7 @@ use std::io;
 use std::path::Path;
 
 use crate::capture::{CaptureError, clean};
+use crate::cost::CostError;
 use crate::machine::{BootError, ProgramError};
 use crate::sweep::ExamineError;
 use crate::symbols::SymbolError;
@@ -86,6 +87,9 @@ pub enum Error {
     /// A self-test could not be done.
     #[error(transparent)]
     Selftest(#[from] ExamineError),
+    /// The cost of an NMI could not be measured.
+    #[error(transparent)]
+    Cost(#[from] CostError),
 }
 
 impl Error {

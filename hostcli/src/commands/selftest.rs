@@ -1,5 +1,6 @@
 //! `nmiprof selftest`: proofs that the kernel does what it claims.
 
+pub mod cost;
 mod display;
 mod map;
 pub mod nmi;
@@ -23,6 +24,8 @@ pub struct Args {
 pub enum Test {
     /// Place a second NMI at every instruction boundary of the NMI entries
     Nmi(nmi::Args),
+    /// Count the instructions of an NMI with each entry, phase by phase
+    Cost(cost::Args),
     /// Nest NMIs at random, with faults, breakpoints and several sources
     Storm(storm::Args),
 }
@@ -34,6 +37,7 @@ pub enum Test {
 pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
     match &args.test {
         Test::Nmi(args) => nmi::run(args, out, notes),
+        Test::Cost(args) => cost::run(args, out, notes),
         Test::Storm(args) => storm::run(args, out, notes),
     }
 }

@@ -132,6 +132,12 @@ impl Code {
         None
     }
 
+    /// Returns the addresses of all labels that begin with `prefix`.
+    pub fn addresses<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = u64> + 'a {
+        let begins = move |names: &[String]| names.iter().any(|name| name.starts_with(prefix));
+        self.labels.iter().filter(move |(_, names)| begins(names)).map(|(address, _)| *address)
+    }
+
     /// Names an address: the nearest label before it, and the distance.
     #[must_use]
     pub fn describe(&self, address: u64) -> String {

@@ -30,7 +30,7 @@ pub mod trace;
 pub mod tracer;
 
 pub use boundary::{Boundaries, Boundary, Class};
-pub use code::{Code, Window};
+pub use code::{Code, CodeError, Window};
 pub use combination::{Combination, PairRequest, Request};
 pub use examine::{ExamineError, Examiner, Reference};
 pub use fate::{Effect, ExitWindow, Fate, Site};

@@ -77,13 +77,74 @@ impl Tracer<'_> {
     /// # Errors
     /// [`TracerError`] where there is none, or it does not return.
     pub fn trace(&self, arrival: u64) -> Result<Traced, TracerError> {
+        let mut is_it = |candidate: &mut Arrival<'_>| Ok(candidate.number == arrival);
+        let stops = self.stops(Nmis::Held, &mut is_it)?;
+        let trace = Trace::annotate(&stops, self.code)?;
+        // What an NMI returns to is its last stop.
+        let interrupted = stops.last().map(|stop| stop.rip).ok_or(TracerError::NoReturn)?;
+        Ok(Traced { trace, interrupted })
+    }
+
+    /// Steps through the first arrival that `is_it`; the last stop is the interrupted instruction.
+    ///
+    /// # Errors
+    /// [`TracerError`] where there is none, or it does not return.
+    pub fn stops(&self, nmis: Nmis, is_it: Choice<'_>) -> Result<Vec<Seen>, TracerError> {
         let mut session = Session::start(self)?;
-        for number in 1..=arrival {
+        for number in 1..=ARRIVALS_MAX {
             if !session.run_to_next_arrival()? {
-                return Err(TracerError::NoArrival { wanted: arrival, seen: number - 1 });
+                return Err(TracerError::NoArrival { seen: number - 1 });
+            }
+            if is_it(&mut Arrival { number, client: &mut session.client, code: self.code })? {
+                return session.stops(self.code, nmis);
             }
         }
-        session.trace(self.code)
+        Err(TracerError::TooMany)
+    }
+}
+
+/// Tells which arrival is meant.
+pub type Choice<'a> = &'a mut dyn FnMut(&mut Arrival<'_>) -> Result<bool, GdbError>;
+
+/// What becomes of an NMI that is raised while another one is stepped through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nmis {
+    /// It waits until the stepping is over.
+    Held,
+    /// It is taken as soon as the CPU allows, and stepped through as well.
+    Taken,
+}
+
+/// An NMI at the first instruction of its entry.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    /// Its number since the machine started, from 1.
+    pub number: u64,
+    client: &'a mut Client,
+    code: &'a Code,
+}
+
+impl Arrival<'_> {
+    /// Counts the callers of the interrupted function by frame pointers, up to `max`.
+    ///
+    /// # Errors
+    /// [`GdbError`] where the stub fails.
+    pub fn callers(&mut self, max: usize) -> Result<usize, GdbError> {
+        let mut frame = self.client.registers()?.rbp;
+        let mut callers = 0;
+        while frame != 0 && callers < max {
+            let [caller, return_address] = match self.client.words::<2>(frame) {
+                // No memory is there: not a frame pointer.
+                Err(GdbError::Answer { .. }) => break,
+                words => words?,
+            };
+            if self.code.flow(return_address).is_none() {
+                break;
+            }
+            callers += 1;
+            frame = caller;
+        }
+        Ok(callers)
     }
 }
 
@@ -129,10 +190,13 @@ impl Session {
     }
 
     /// Steps from the entry until the interrupted instruction is next, on the interrupted stack.
-    fn trace(&mut self, code: &Code) -> Result<Traced, TracerError> {
+    fn stops(&mut self, code: &Code, nmis: Nmis) -> Result<Vec<Seen>, TracerError> {
         let mut registers = self.client.registers()?;
         let [rip, _cs, _rflags, rsp, _ss] = self.client.words::<FRAME_WORDS>(registers.rsp)?;
         self.client.clear_breakpoint(self.entry)?;
+        if nmis == Nmis::Taken {
+            self.client.step_into_interrupts()?;
+        }
         let mut seen = Vec::new();
         while (registers.rip, registers.rsp) != (rip, rsp) {
             if seen.len() == STEPS_MAX {
@@ -147,7 +211,7 @@ impl Session {
             registers = self.client.registers()?;
         }
         seen.push(Seen { rip, iret_target: None });
-        Ok(Traced { trace: Trace::annotate(&seen, code)?, interrupted: rip })
+        Ok(seen)
     }
 
     fn record(&self) -> Result<Record, TracerError> {
@@ -192,10 +256,8 @@ pub enum TracerError {
     )]
     TooMany,
     /// The machine ended before the arrival that was asked for.
-    #[error("the machine ended after {seen} NMIs, before number {wanted}; two runs differ, so report it")]
+    #[error("the machine ended after {seen} NMIs, and the one to be traced was not among them; report it")]
     NoArrival {
-        /// What was asked for.
-        wanted: u64,
         /// How many there were.
         seen: u64,
     },

@@ -23,36 +23,41 @@ pub trait CountdownTimer {
 #[derive(Debug)]
 pub struct VirtualPmu<T> {
     timer: T,
-    resume_ticks: u32,
-    period_ticks: u64,
+    /// What the next [`Pmu::rearm`] arms the timer with; 0 while it counts, and without a period.
+    due_ticks: u32,
     /// What the timer is armed with for a whole period; 0 where a period does not fit into it.
     whole_ticks: u32,
-    /// Ticks of the current period that are not armed yet.
+    resume_ticks: u32,
+    period_ticks: u64,
+    /// Ticks of the current period that come after those that are armed, or due.
     left_ticks: u64,
-    armed: bool,
 }
 
 impl<T: CountdownTimer> VirtualPmu<T> {
     /// Creates a stopped PMU. `resume_ticks` pass between arming and the first interrupted instruction.
     pub const fn new(timer: T, resume_ticks: u32) -> Self {
-        Self { timer, resume_ticks, period_ticks: 0, whole_ticks: 0, left_ticks: 0, armed: false }
+        Self { timer, due_ticks: 0, whole_ticks: 0, resume_ticks, period_ticks: 0, left_ticks: 0 }
     }
 
-    /// Arms the timer for a part of a period that does not fit into it.
+    /// Ends what does not fit into the timer: a part of a period, or the want of one.
     #[cold]
-    fn arm_part(&mut self) {
+    fn end_part(&mut self) -> Overflow {
+        if self.period_ticks == 0 {
+            return Overflow::NotMine;
+        }
+        let is_last = self.left_ticks == 0;
+        self.begin_part();
+        if is_last { Overflow::Complete } else { Overflow::Partial }
+    }
+
+    /// Makes the next part of the period due, or the first of the next period.
+    fn begin_part(&mut self) {
         if self.left_ticks == 0 {
             self.left_ticks = self.period_ticks;
         }
         let part = self.left_ticks.min(u64::from(self.part_ticks_max()));
         self.left_ticks -= part;
-        self.arm(self.timer_ticks(part));
-    }
-
-    #[inline]
-    fn arm(&mut self, ticks: u32) {
-        self.armed = true;
-        self.timer.arm(ticks);
+        self.due_ticks = self.timer_ticks(part);
     }
 
     /// Returns what to arm the timer with for so many ticks of interrupted code.
@@ -66,6 +71,11 @@ impl<T: CountdownTimer> VirtualPmu<T> {
     const fn part_ticks_max(&self) -> u32 {
         u32::MAX - self.resume_ticks
     }
+
+    /// Tells whether the timer counts. Without a period it does not, and nothing is due either.
+    const fn is_counting(&self) -> bool {
+        self.period_ticks != 0 && self.due_ticks == 0
+    }
 }
 
 impl<T: CountdownTimer> Pmu for VirtualPmu<T> {
@@ -73,29 +83,37 @@ impl<T: CountdownTimer> Pmu for VirtualPmu<T> {
     const IS_VIRTUAL: bool = true;
 
     fn set_period(&mut self, events: u64) {
+        let was_counting = self.is_counting();
         let fits = events > 0 && events <= u64::from(self.part_ticks_max());
         self.period_ticks = events;
         self.whole_ticks = if fits { self.timer_ticks(events) } else { 0 };
+        // A period that is being counted ends with the part that is armed.
+        self.left_ticks = 0;
+        if !was_counting {
+            self.due_ticks = 0;
+            if events != 0 {
+                self.begin_part();
+            }
+        }
     }
 
     #[inline]
     fn poll(&mut self) -> Overflow {
-        if !self.armed || self.timer.remaining() != 0 {
+        if self.due_ticks != 0 || self.timer.remaining() != 0 {
             return Overflow::NotMine;
         }
-        self.armed = false;
-        if self.left_ticks > 0 { Overflow::Partial } else { Overflow::Complete }
+        if self.whole_ticks == 0 {
+            return self.end_part();
+        }
+        self.due_ticks = self.whole_ticks;
+        Overflow::Complete
     }
 
     #[inline]
     fn rearm(&mut self) {
-        if self.armed {
-            return;
-        }
-        if self.whole_ticks != 0 && self.left_ticks == 0 {
-            self.arm(self.whole_ticks);
-        } else if self.period_ticks != 0 {
-            self.arm_part();
+        if self.due_ticks != 0 {
+            self.timer.arm(self.due_ticks);
+            self.due_ticks = 0;
         }
     }
 }
@@ -180,6 +198,34 @@ mod tests {
             assert_eq!(nmis, 4, "three full timers and a rest");
             let parts = clock.arms.get() - arms;
             assert_eq!(clock.armed.get() - armed, period + parts * u64::from(resume), "nothing lost");
+        }
+    }
+
+    #[test]
+    fn a_new_period_begins_where_the_armed_part_of_the_old_one_ends() {
+        let clock = Clock::default();
+        let mut pmu = VirtualPmu::new(&clock, 0);
+        pmu.set_period(7);
+        pmu.rearm();
+        for period in [2 * u64::from(u32::MAX), 100, u64::from(u32::MAX) + 1, 50, 60] {
+            let arms = clock.arms.get();
+            pmu.set_period(period);
+            pmu.rearm();
+            assert_eq!(clock.arms.get(), arms, "it counts already");
+            clock.remaining.set(0);
+            assert_eq!(pmu.poll(), Overflow::Complete);
+            let armed = clock.armed.get();
+            let mut parts = 0;
+            while clock.armed.get() - armed < period {
+                pmu.rearm();
+                clock.remaining.set(0);
+                parts += 1;
+                let wanted =
+                    if clock.armed.get() - armed < period { Overflow::Partial } else { Overflow::Complete };
+                assert_eq!(pmu.poll(), wanted);
+            }
+            assert_eq!(parts, period.div_ceil(u64::from(u32::MAX)));
+            pmu.rearm();
         }
     }
 

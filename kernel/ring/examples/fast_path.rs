@@ -1,13 +1,15 @@
 //! The sample path alone, to be read as assembly:
 //! `cargo rustc -p nmiprof-ring --release --example fast_path -- --emit asm`
 //!
-//! `store_sample` reserves, pushes three words and commits, over a memory as cheap to index as the kernel's.
+//! `store_sample` stores a record of three words, over a memory as cheap to index as the kernel's.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
 use nmiprof_ring::sync::AtomicU64;
-use nmiprof_ring::{DropCause, Memory, PAGE_WORDS, PageIndex, Producer, Ring, TouchError, WordIndex};
+use nmiprof_ring::{
+    DropCause, Memory, PAGE_WORDS, PageIndex, Producer, Ring, TouchError, WordIndex, WordRange,
+};
 
 const PAGES: usize = 16;
 const WORDS: usize = PAGES * PAGE_WORDS;
@@ -27,6 +29,11 @@ impl Memory for Present {
         &MEMORY[index.get() % WORDS]
     }
 
+    #[inline]
+    fn words(&self, range: WordRange) -> &[AtomicU64] {
+        &MEMORY[range.get()]
+    }
+
     fn touch(&self, _: PageIndex) -> Result<(), TouchError> {
         Ok(())
     }
@@ -40,12 +47,7 @@ fn store_sample(
     task: u64,
     time: u64,
 ) -> Result<(), DropCause> {
-    let mut grant = producer.reserve(3)?;
-    grant.push(ip);
-    grant.push(task);
-    grant.push(time);
-    grant.commit(1);
-    Ok(())
+    producer.store(1, [ip, task, time])
 }
 
 fn main() {

@@ -6,8 +6,9 @@
 //! cause.
 //!
 //! - [`Ring`] is the shared part; [`Ring::split`] gives its only [`Producer`] and its only [`Consumer`].
-//! - [`Producer::reserve`] gives a [`Grant`]; [`Grant::push`] writes words; [`Grant::commit`] makes them one
-//!   record.
+//! - [`Producer::store`] stores a record whose length is known to the compiler.
+//! - [`Producer::reserve`] gives a [`Grant`]; [`Grant::push`] and [`Grant::extend`] write words;
+//!   [`Grant::commit`] makes them one record.
 //! - [`Consumer::drain`] hands out each complete [`Record`]; [`Consumer::drops`] reads the losses.
 //! - [`Memory`] is what the embedder implements: the words, and the first touch of each page.
 //! - [`sync`] chooses the atomics: those of `core`, of loom, or of *preempt*.
@@ -47,8 +48,8 @@
 //!
 //! # Context
 //!
-//! `Producer`: NMI; no lock, allocation or panic; the one loop runs at most twice; it may fault in
-//! [`Memory::touch`] only. `Consumer`: a thread, with NMIs on.
+//! `Producer`: NMI; no lock, allocation or panic; its loops are bounded by the words of a record and by the two
+//! pages that it can touch; it may fault in [`Memory::touch`] only. `Consumer`: a thread, with NMIs on.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(
@@ -69,7 +70,7 @@ pub mod sync;
 
 pub use consumer::{Consumer, Corrupt, Record};
 pub use drops::{DropCause, Drops};
-pub use memory::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex};
+pub use memory::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex, WordRange};
 pub use producer::{Grant, Producer};
 pub use record::{MAX_PAYLOAD_WORDS, MAX_RECORD_WORDS, TAG_BITS};
 pub use ring::{CapacityError, Ring};

@@ -6,6 +6,7 @@
 
 use core::error::Error;
 use core::fmt;
+use core::ops::Range;
 
 use crate::sync::AtomicU64;
 
@@ -22,6 +23,12 @@ pub trait Memory {
     /// # Context
     /// NMI and thread; must not fault, as its page was touched before. Mark it `#[inline]`.
     fn word(&self, index: WordIndex) -> &AtomicU64;
+
+    /// Returns the words of `range`; each the same one as from [`Memory::word`].
+    ///
+    /// # Context
+    /// As for [`Memory::word`].
+    fn words(&self, range: WordRange) -> &[AtomicU64];
 
     /// Makes `page` present and writable.
     ///
@@ -52,6 +59,31 @@ impl WordIndex {
     #[must_use]
     pub fn get(self) -> usize {
         self.0
+    }
+}
+
+/// Words one after the other, of pages that were touched successfully, and not past the last word.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WordRange {
+    first: usize,
+    len: usize,
+}
+
+impl WordRange {
+    /// Locates the `len` words from `position` on, which must lie below the end of the touched pages; nothing
+    /// where the memory ends before them.
+    #[inline]
+    pub(crate) fn of_touched(position: u64, len: usize, mask: u64) -> Option<Self> {
+        let first = masked(position, mask);
+        let is_inside = (first as u64).wrapping_add(len as u64) <= mask;
+        is_inside.then_some(Self { first, len })
+    }
+
+    /// Returns the indices, counted in words.
+    #[inline]
+    #[must_use]
+    pub fn get(self) -> Range<usize> {
+        self.first..self.first.wrapping_add(self.len)
     }
 }
 

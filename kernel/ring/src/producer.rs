@@ -8,7 +8,7 @@ use crate::drops::DropCause;
 use crate::memory::{Memory, PAGE_WORDS, WordIndex};
 use crate::record::{Header, MAX_PAYLOAD_WORDS};
 use crate::ring::Ring;
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Rounds a position down to the start of its page.
 const PAGE_MASK: u64 = !(PAGE_WORDS as u64 - 1);
@@ -45,6 +45,33 @@ impl<'a, M: Memory> Producer<'a, M> {
         }
     }
 
+    /// Stores a whole record of `N` words, at most [`MAX_PAYLOAD_WORDS`], and hands it to the consumer. Of
+    /// `tag` the low [`TAG_BITS`](crate::TAG_BITS) are kept.
+    ///
+    /// # Context
+    /// As for [`Producer::reserve`].
+    ///
+    /// # Errors
+    /// As for [`Producer::reserve`].
+    #[inline]
+    pub fn store<const N: usize>(&mut self, tag: u64, payload: [u64; N]) -> Result<(), DropCause> {
+        const { assert!(N <= MAX_PAYLOAD_WORDS, "a record has a limit") };
+        let grant = self.reserve(N)?;
+        let (header, mut position) = (grant.slot(grant.head), grant.head);
+        // All words are located before the first is stored: a store could change where the others are, for
+        // all that the compiler knows.
+        let slots = payload.map(|_| {
+            position = position.wrapping_add(1);
+            grant.slot(position)
+        });
+        for (slot, word) in slots.iter().zip(payload) {
+            // Relaxed: as in `Grant::push`.
+            slot.store(word, Ordering::Relaxed);
+        }
+        grant.commit_words(header, tag, N as u64);
+        Ok(())
+    }
+
     /// Makes room for a record of a header and up to `payload_words_max` words.
     ///
     /// More than [`MAX_PAYLOAD_WORDS`] counts as just that many. The room that a record does not use is not
@@ -59,11 +86,10 @@ impl<'a, M: Memory> Producer<'a, M> {
     pub fn reserve(&mut self, payload_words_max: usize) -> Result<Grant<'_, M>, DropCause> {
         let payload_words_max = payload_words_max.min(MAX_PAYLOAD_WORDS) as u64;
         let record_words_max = payload_words_max.wrapping_add(1);
-        let head = self.head;
-        if self.limit.wrapping_sub(head) < record_words_max {
-            self.extend_limit(head, record_words_max)?;
+        if self.limit.wrapping_sub(self.head) < record_words_max {
+            self.extend_limit(record_words_max)?;
         }
-        let mask = self.ring.mask();
+        let (head, mask) = (self.head, self.ring.mask());
         Ok(Grant {
             ring: self.ring,
             mask,
@@ -76,7 +102,8 @@ impl<'a, M: Memory> Producer<'a, M> {
 
     /// Moves `limit` to at least `words` past `head`, or counts why not.
     #[cold]
-    fn extend_limit(&mut self, head: u64, words: u64) -> Result<(), DropCause> {
+    fn extend_limit(&mut self, words: u64) -> Result<(), DropCause> {
+        let head = self.head;
         let room =
             self.free_words(head, words).and_then(|free| Ok(free.min(self.present_words(head, words)?)));
         match room {
@@ -131,7 +158,7 @@ pub struct Grant<'g, M> {
     payload_words_max: u64,
 }
 
-impl<M: Memory> Grant<'_, M> {
+impl<'g, M: Memory> Grant<'g, M> {
     /// Writes the next payload word; beyond what was reserved, writes nothing and returns false.
     #[inline]
     pub fn push(&mut self, word: u64) -> bool {
@@ -139,25 +166,75 @@ impl<M: Memory> Grant<'_, M> {
             return false;
         }
         self.payload_words = self.payload_words.wrapping_add(1);
-        self.store(self.payload_words, word);
+        let slot = self.slot(self.head.wrapping_add(self.payload_words));
+        // Relaxed: nobody reads past `head`; `publish_head` orders all words of the record at once.
+        slot.store(word, Ordering::Relaxed);
         true
+    }
+
+    /// Writes the next payload words, as many as there are and were reserved; gives the iterator back.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "at most `MAX_PAYLOAD_WORDS`")]
+    pub fn extend<I: Iterator<Item = u64>>(&mut self, mut words: I) -> I {
+        let room = self.payload_words_max.wrapping_sub(self.payload_words) as usize;
+        let position = self.head.wrapping_add(self.payload_words).wrapping_add(1);
+        if let Some(slots) = self.ring.words(position, room) {
+            self.payload_words = self.payload_words.wrapping_add(fill(slots, &mut words));
+            return words;
+        }
+        // The end of the memory is near: once in a lap.
+        while self.payload_words < self.payload_words_max {
+            let Some(word) = words.next() else { break };
+            self.push(word);
+        }
+        words
     }
 
     /// Writes the header and hands the record to the consumer. Of `tag` the low [`TAG_BITS`](crate::TAG_BITS)
     /// are kept.
     #[inline]
     pub fn commit(self, tag: u64) {
-        let record_words = self.payload_words.wrapping_add(1);
-        self.store(0, Header::new(tag, record_words).bits());
+        let (header, payload_words) = (self.slot(self.head), self.payload_words);
+        self.commit_words(header, tag, payload_words);
+    }
+
+    /// Writes the header of a record of so many payload words, and hands it to the consumer.
+    #[inline]
+    fn commit_words(self, header: &AtomicU64, tag: u64, payload_words: u64) {
+        let record_words = payload_words.wrapping_add(1);
+        // Relaxed: as in `push`.
+        header.store(Header::new(tag, record_words).bits(), Ordering::Relaxed);
         *self.committed = self.head.wrapping_add(record_words);
         self.ring.publish_head(*self.committed);
     }
 
-    /// Writes the word `offset` words after the header.
+    /// Locates a word of the record.
     #[inline]
-    fn store(&self, offset: u64, word: u64) {
-        // Relaxed: nobody reads past `head`; `publish_head` orders all words of the record at once.
-        let index = WordIndex::of_touched(self.head.wrapping_add(offset), self.mask);
-        self.ring.memory().word(index).store(word, Ordering::Relaxed);
+    fn slot(&self, position: u64) -> &'g AtomicU64 {
+        self.ring.memory().word(WordIndex::of_touched(position, self.mask))
     }
+}
+
+/// Words that [`fill`] stores between two looks at the end of the slots.
+const STRIDE: usize = 4;
+
+/// Stores words into slots while there are both, and returns how many.
+#[inline]
+fn fill(slots: &[AtomicU64], words: &mut impl Iterator<Item = u64>) -> u64 {
+    let (strides, rest) = slots.as_chunks::<STRIDE>();
+    let mut stored: u64 = 0;
+    for stride in strides {
+        for slot in stride {
+            let Some(word) = words.next() else { return stored };
+            // Relaxed: as in `Grant::push`.
+            slot.store(word, Ordering::Relaxed);
+            stored = stored.wrapping_add(1);
+        }
+    }
+    for (slot, word) in rest.iter().zip(words) {
+        // Relaxed: as in `Grant::push`.
+        slot.store(word, Ordering::Relaxed);
+        stored = stored.wrapping_add(1);
+    }
+    stored
 }

@@ -10,7 +10,7 @@ use core::fmt;
 
 use crate::consumer::Consumer;
 use crate::drops::DropCounters;
-use crate::memory::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex};
+use crate::memory::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex, WordRange};
 use crate::producer::Producer;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -104,6 +104,13 @@ impl<M: Memory> Ring<M> {
     #[inline]
     pub(crate) fn word(&self, position: u64) -> &AtomicU64 {
         self.memory.word(WordIndex::of_touched(position, self.mask))
+    }
+
+    /// Returns the `len` words from `position` on, which must lie below the end of the touched pages; nothing
+    /// where they go on at the start of the memory.
+    #[inline]
+    pub(crate) fn words(&self, position: u64, len: usize) -> Option<&[AtomicU64]> {
+        Some(self.memory.words(WordRange::of_touched(position, len, self.mask)?))
     }
 
     /// Makes the page at `position` present.

@@ -65,6 +65,21 @@ fn a_grant_takes_no_more_words_than_were_reserved() {
 }
 
 #[test]
+fn a_grant_takes_from_an_iterator_what_was_reserved_and_gives_back_the_rest() {
+    for position in [0, PAGE_WORDS as u64 - 5] {
+        let mut ring = Ring::starting_at(Pages::new(1), position).unwrap();
+        let (mut producer, mut consumer) = ring.split();
+        let mut grant = producer.reserve(7).unwrap();
+        assert!(grant.push(1));
+        assert_eq!(grant.extend(2..100).next(), Some(8), "at {position}");
+        assert!(!grant.push(8));
+        grant.commit(1);
+        producer.store(2, []).unwrap();
+        assert_eq!(drain(&mut consumer), Ok(vec![(1, (1..=7).collect()), (2, vec![])]));
+    }
+}
+
+#[test]
 fn a_reservation_beyond_the_longest_record_counts_as_the_longest() {
     let mut ring = ring(1);
     let (mut producer, mut consumer) = ring.split();

@@ -16,7 +16,10 @@ use std::sync::{Arc, Mutex};
 
 use loom::thread;
 use nmiprof_ring::sync::AtomicU64;
-use nmiprof_ring::{Consumer, Drops, Memory, PAGE_WORDS, PageIndex, Producer, Ring, TouchError, WordIndex};
+use nmiprof_ring::{
+    Consumer, DropCause, Drops, Memory, PAGE_WORDS, PageIndex, Producer, Ring, TouchError, WordIndex,
+    WordRange,
+};
 
 /// A memory of `pages`, all of them present.
 struct Words(Vec<AtomicU64>);
@@ -36,6 +39,10 @@ impl Memory for Words {
         &self.0[index.get()]
     }
 
+    fn words(&self, range: WordRange) -> &[AtomicU64] {
+        &self.0[range.get()]
+    }
+
     fn touch(&self, _: PageIndex) -> Result<(), TouchError> {
         Ok(())
     }
@@ -50,13 +57,24 @@ fn split_ring(pages: usize) -> (Producer<'static, Words>, Consumer<'static, Word
 fn push_all(producer: &mut Producer<'_, Words>, payload_words: &[usize]) -> Vec<u64> {
     let mut stored = Vec::new();
     for (number, &words) in (1..).zip(payload_words) {
-        if let Ok(mut grant) = producer.reserve(words) {
-            assert!((1..=words as u64).all(|word| grant.push(number << 8 | word)));
-            grant.commit(number);
+        if push(producer, number, words).is_ok() {
             stored.push(number);
         }
     }
     stored
+}
+
+/// Stores records of two words whole, others at once after the first word.
+fn push(producer: &mut Producer<'_, Words>, number: u64, words: usize) -> Result<(), DropCause> {
+    let word = |index: u64| number << 8 | index;
+    if words == 2 {
+        return producer.store(number, [word(1), word(2)]);
+    }
+    let mut grant = producer.reserve(words)?;
+    assert_eq!(grant.push(word(1)), words > 0);
+    assert_eq!(grant.extend((2..=words as u64).map(word)).next(), None);
+    grant.commit(number);
+    Ok(())
 }
 
 /// Drains up to `records_max` and appends the numbers; a stale or torn word does not fit its record's number.

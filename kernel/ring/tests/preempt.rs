@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use nmiprof_ring::sync::with_preemption;
-use nmiprof_ring::{Consumer, Drops, MAX_PAYLOAD_WORDS, PAGE_WORDS, Producer, Ring};
+use nmiprof_ring::{Consumer, DropCause, Drops, MAX_PAYLOAD_WORDS, PAGE_WORDS, Producer, Ring};
 use pages::Pages;
 
 /// A producer that numbers its pushes from 0 in the tag, and derives the payload from the number.
@@ -29,14 +29,26 @@ struct Pusher {
 
 impl Pusher {
     fn push(&mut self) {
-        match self.producer.reserve(self.payload_words) {
-            Ok(mut grant) => {
-                assert!(payload(self.pushes, self.payload_words).all(|word| grant.push(word)));
-                grant.commit(self.pushes);
-            }
-            Err(_) => self.refused.push(self.pushes),
+        if self.try_push().is_err() {
+            self.refused.push(self.pushes);
         }
         self.pushes += 1;
+    }
+
+    /// Stores records of two words whole, others word by word and all at once in turn.
+    fn try_push(&mut self) -> Result<(), DropCause> {
+        let mut payload = payload(self.pushes, self.payload_words);
+        if self.payload_words == 2 {
+            return self.producer.store(self.pushes, [payload.next().unwrap(), payload.next().unwrap()]);
+        }
+        let mut grant = self.producer.reserve(self.payload_words)?;
+        if self.pushes.is_multiple_of(2) {
+            assert!(payload.all(|word| grant.push(word)));
+        } else {
+            assert_eq!(grant.extend(payload).next(), None);
+        }
+        grant.commit(self.pushes);
+        Ok(())
     }
 }
 

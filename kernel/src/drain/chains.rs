@@ -6,7 +6,7 @@ use alloc::vec;
 use nmiprof_ring::Record;
 use nmiprof_wire::{Frame, StacksEncoder, stacks};
 
-use crate::callchain::DEPTH_MAX;
+use crate::callchain::{self, DEPTH_MAX};
 use crate::memory::vmalloc::LazyArea;
 use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
@@ -47,9 +47,11 @@ impl Chains {
 
     /// Returns the node of a record's innermost caller.
     pub(super) fn intern(&mut self, record: &Record<'_, LazyArea>) -> u32 {
-        let truncated = Tag::from_bits(record.tag()).truncated;
+        let callers = callchain::genuine(record.words().skip(FIXED_WORDS));
+        let end = FIXED_WORDS + callers;
+        let truncated = Tag::from_bits(record.tag()).truncated || end < record.len();
         let root = if truncated { stacks::ROOT_TRUNCATED } else { stacks::ROOT_COMPLETE };
-        let callers = (FIXED_WORDS..record.len()).rev().filter_map(|index| record.word(index));
+        let callers = (FIXED_WORDS..end).rev().filter_map(|index| record.word(index));
         callers.fold(root, |parent, ip| self.node(parent, ip))
     }
 

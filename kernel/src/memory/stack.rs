@@ -67,19 +67,52 @@ impl StackRange {
         VirtAddr::new(self.top)
     }
 
-    /// Reads the two words at an address, if they lie in the stack, not below `lowest`, and are aligned.
+    /// Returns where the frame pointer of the stack's first function points: it was not called, and has no
+    /// caller.
+    #[inline]
+    pub const fn outermost_frame(&self) -> u64 {
+        self.top.saturating_sub(FRAME_BYTES)
+    }
+
+    /// Returns what reads the frames of called functions above a stack pointer.
+    #[inline]
+    pub fn frames_above(&self, stack_pointer: u64) -> Frames {
+        let below = stack_pointer.max(self.bottom).wrapping_sub(1);
+        Frames { below, outermost: self.outermost_frame() }
+    }
+}
+
+/// What a frame pointer points to: the caller's frame pointer, and the return address.
+const FRAME_BYTES: u64 = size_of::<[u64; 2]>() as u64;
+
+/// Reads frames, upwards only.
+#[derive(Clone, Copy, Debug)]
+pub struct Frames {
+    /// The next frame is above this: never less than the stack's bottom, less one.
+    below: u64,
+    /// The next frame is below this, and a frame fits above.
+    outermost: u64,
+}
+
+impl Frames {
+    /// Reads the frame at an address, if it lies in the stack and above those read before.
     ///
     /// # Context
     /// Any, the NMI included; never faults.
     #[inline]
-    pub fn read_pair(&self, address: u64, lowest: u64) -> Option<[u64; 2]> {
-        let lowest = lowest.max(self.bottom);
-        let highest = self.top.saturating_sub(size_of::<[u64; 2]>() as u64);
-        if address < lowest || address > highest || !address.is_multiple_of(align_of::<u64>() as u64) {
+    pub fn read(&mut self, frame: u64) -> Option<[u64; 2]> {
+        if frame <= self.below || frame >= self.outermost {
             return None;
         }
-        // SAFETY: (1) the words lie in the stack (checked above), and stacks are never unmapped; (2)
-        // volatile: the owner may write them, and any value is accepted.
-        Some(unsafe { ptr::read_volatile(address as *const [u64; 2]) })
+        self.below = frame;
+        // SAFETY: (1) the words lie in the stack (checked above), and stacks are never unmapped; (2) whoever
+        // writes them is interrupted, and any value is accepted; (3) a wrong pointer need not be aligned.
+        Some(unsafe { ptr::read_unaligned(frame as *const [u64; 2]) })
+    }
+
+    /// Tells whether this is the frame of the stack's first function.
+    #[inline]
+    pub const fn is_outermost(&self, frame: u64) -> bool {
+        frame == self.outermost
     }
 }

@@ -7,9 +7,10 @@
 
 #![expect(unsafe_code, reason = "turns indices of ring words into addresses")]
 
+use core::slice;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use nmiprof_ring::{Memory, PageIndex, TouchError, WordIndex};
+use nmiprof_ring::{Memory, PageIndex, TouchError, WordIndex, WordRange};
 
 #[cfg(feature = "selftest")]
 use x86_64::structures::paging::PhysFrame;
@@ -82,6 +83,15 @@ impl Memory for LazyArea {
         // ring, which alone makes indices); (2) frames of the area are never taken back; (3) the area's
         // words are accessed as atomics only.
         unsafe { &*(address as *const AtomicU64) }
+    }
+
+    #[inline]
+    fn words(&self, range: WordRange) -> &[AtomicU64] {
+        let range = range.get();
+        let address = self.start + range.start as u64 * size_of::<u64>() as u64;
+        // SAFETY: (1) to (3) as for `word`, for each word of the range; (4) the range ends with the area at the
+        // latest (checked by the ring).
+        unsafe { slice::from_raw_parts(address as *const AtomicU64, range.len()) }
     }
 
     #[inline]

@@ -24,21 +24,30 @@ use super::counters::Counters;
 use crate::arch::frame::IretFrame;
 use crate::report;
 
-/// A handler: says how many events of its source it handled.
-type Ask = fn(&mut Run<'_>) -> u32;
+/// More events than any NMI has: every handler is asked.
+const ALL_EVENTS: u32 = u32::MAX;
 
-/// Handlers of this CPU's own events.
-const LOCAL: &[Ask] = &[
-    overflow,
-    self_nmi,
-    #[cfg(feature = "selftest")]
-    experiment,
-];
+/// Asks the handlers of a list in turn, until enough events are handled; adds up how many.
+///
+/// A macro, so that every call is direct and inlined, in each copy of the dispatcher.
+macro_rules! ask_in_turn {
+    ($run:expr, $enough:expr, [$first:path, $($(#[$only:meta])? $ask:path),+ $(,)?]) => {{
+        let mut handled = $first($run);
+        $(
+            $(#[$only])?
+            if handled < $enough {
+                handled += $ask($run);
+            }
+        )+
+        handled
+    }};
+}
 
 /// What the dispatcher was told, and what it remembers from one NMI to the next.
 #[derive(Debug)]
 pub struct Dispatcher {
-    mode: Dispatch,
+    /// Events that are enough for an NMI that begins a row.
+    enough: u32,
     unknown: UnknownPolicy,
     last_rip: u64,
     /// An NMI of this row handled more than one event: the row may end with an empty one.
@@ -48,48 +57,64 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Creates the state before the first NMI.
     pub const fn new(mode: Dispatch, unknown: UnknownPolicy) -> Self {
-        Self { mode, unknown, last_rip: 0, swallow: false }
+        let enough = match mode {
+            Dispatch::WalkAll => ALL_EVENTS,
+            Dispatch::StopEarly => 1,
+        };
+        Self { enough, unknown, last_rip: 0, swallow: false }
     }
 
-    /// Notes an NMI at `rip` and tells whether it continues the row.
-    fn arrive(&mut self, rip: u64) -> bool {
-        let continues = rip == self.last_rip;
-        self.swallow &= continues;
+    /// Notes an NMI at `rip`; returns how many events are enough, so that no further handler is asked.
+    #[inline(always)]
+    fn arrive(&mut self, rip: u64, counters: &Counters) -> u32 {
+        if rip == self.last_rip {
+            counters.back_to_back.increment();
+            return ALL_EVENTS;
+        }
         self.last_rip = rip;
-        continues
+        self.swallow = false;
+        self.enough
     }
 }
 
 /// Asks every handler, and accounts for the outcome.
-#[inline]
+#[inline(always)]
 pub fn dispatch(dispatcher: &mut Dispatcher, run: &mut Run<'_>) {
     let counters = &run.interrupted.nmi.counters;
     counters.runs.increment();
-    let back_to_back = dispatcher.arrive(run.interrupted.frame.rip);
-    if back_to_back {
-        counters.back_to_back.increment();
-    }
-    let stops = dispatcher.mode == Dispatch::StopEarly && !back_to_back;
-    let handled = ask_local(run, stops);
-    if handled > 0 {
+    let enough = dispatcher.arrive(run.interrupted.frame.rip, counters);
+    // This CPU's own events.
+    let handled = ask_in_turn!(
+        run,
+        enough,
+        [
+            overflow,
+            self_nmi,
+            #[cfg(feature = "selftest")]
+            experiment,
+        ]
+    );
+    if handled == 1 {
         counters.handled.increment();
-        dispatcher.swallow |= handled > 1;
     } else {
-        explain_empty(dispatcher, counters, run.interrupted.frame);
+        account_for_unusual(dispatcher, counters, handled, run.interrupted.frame);
     }
     if let Some(sampler) = &mut run.sampler {
         sampler.pmu.rearm();
     }
 }
 
-#[inline]
-fn ask_local(run: &mut Run<'_>, stops: bool) -> u32 {
-    // A fold over a constant list: the compiler turns it into direct, inlined calls.
-    LOCAL.iter().fold(0, |handled, ask| if stops && handled > 0 { handled } else { handled + ask(run) })
+/// Accounts for a run in which the local handlers found nothing, or more than one event.
+#[cold]
+fn account_for_unusual(dispatcher: &mut Dispatcher, counters: &Counters, handled: u32, frame: &IretFrame) {
+    if handled == 0 {
+        return explain_empty(dispatcher, counters, frame);
+    }
+    counters.handled.increment();
+    dispatcher.swallow = true;
 }
 
 /// Accounts for a run in which no local handler found anything.
-#[cold]
 fn explain_empty(dispatcher: &Dispatcher, counters: &Counters, frame: &IretFrame) {
     match control_port::take_reason() {
         Reason::Busy => counters.reason_busy.increment(),
@@ -104,10 +129,12 @@ fn explain_empty(dispatcher: &Dispatcher, counters: &Counters, frame: &IretFrame
     }
 }
 
+#[inline(always)]
 fn overflow(run: &mut Run<'_>) -> u32 {
     run.sampler.as_mut().map_or(0, |sampler| sampler.handle(&run.interrupted))
 }
 
+#[inline(always)]
 fn self_nmi(run: &mut Run<'_>) -> u32 {
     run.interrupted.nmi.claim_self_nmis()
 }

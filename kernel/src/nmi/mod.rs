@@ -14,10 +14,10 @@ pub mod dispatch;
 pub mod entry;
 #[cfg(feature = "selftest")]
 pub mod experiment;
+mod slot;
 
 use core::cell::UnsafeCell;
-use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 
@@ -30,12 +30,13 @@ use crate::sampler::Sampler;
 use counters::Counters;
 use dispatch::Dispatcher;
 use entry::NmiStack;
+use slot::SamplerSlot;
 
 /// What the NMI path of one CPU owns and counts.
 pub struct PerCpu {
     stack: NmiStack,
-    /// Marker of NMI-once: the handler is running. Written by the NMI; read by its page faults.
-    running: AtomicBool,
+    /// What the handler samples with, and the marker of NMI-once.
+    sampler: SamplerSlot,
     /// Counts, written by the NMI, read by the thread.
     pub counters: Counters,
     /// Self-NMIs sent and not claimed. Written by whoever sends on this CPU, thread or NMI, and cleared by
@@ -48,9 +49,6 @@ pub struct PerCpu {
     pub experiment: experiment::Experiment,
     /// Exceptions inside an NMI return without `iret`.
     masked_fault_return: bool,
-    /// What the handler samples with; null while sampling is off. Written by the thread of this CPU, read by
-    /// its NMI. Whoever reads it owns it: an NMI is over before the thread goes on.
-    sampler: AtomicPtr<Sampler>,
     /// State that only the handler touches.
     dispatcher: UnsafeCell<Dispatcher>,
 }
@@ -80,14 +78,13 @@ impl PerCpu {
     pub fn new(stack: NmiStack, options: &Options<'_>) -> Self {
         Self {
             stack,
-            running: AtomicBool::new(false),
+            sampler: SamplerSlot::new(),
             counters: Counters::new(),
             self_nmis: AtomicU32::new(0),
             nest_on_first_touch: AtomicBool::new(false),
             #[cfg(feature = "selftest")]
             experiment: experiment::Experiment::default(),
             masked_fault_return: options.fault_return == FaultReturn::Ret,
-            sampler: AtomicPtr::new(ptr::null_mut()),
             dispatcher: UnsafeCell::new(Dispatcher::new(options.dispatch, options.unknown)),
         }
     }
@@ -105,13 +102,13 @@ impl PerCpu {
 
     /// Returns the state if this CPU is handling an NMI: an exception asks.
     pub fn in_progress(&self) -> Option<&Self> {
-        self.running.load(Ordering::Relaxed).then_some(self)
+        self.sampler.is_in_use().then_some(self)
     }
 
     /// Tells an exception whether to return without `iret`: inside an NMI, where that was asked for.
     #[inline]
     pub fn returns_masked(&self) -> bool {
-        self.masked_fault_return && self.running.load(Ordering::Relaxed)
+        self.masked_fault_return && self.sampler.is_in_use()
     }
 
     /// Counts a page fault inside the NMI.
@@ -133,13 +130,19 @@ impl PerCpu {
     }
 
     /// Claims the self-NMIs sent so far; they merge into one event.
+    #[inline]
     fn claim_self_nmis(&self) -> u32 {
-        // Two steps suffice: nothing of this CPU that sends can come in between, for there is no fault.
-        let sent = self.self_nmis.load(Ordering::Relaxed);
-        if sent > 0 {
-            self.self_nmis.store(0, Ordering::Relaxed);
+        if self.self_nmis.load(Ordering::Relaxed) == 0 {
+            return 0;
         }
-        sent.min(1)
+        self.clear_self_nmis();
+        1
+    }
+
+    #[cold]
+    fn clear_self_nmis(&self) {
+        // A load and a store suffice: nothing of this CPU that sends can come in between, for there is no fault.
+        self.self_nmis.store(0, Ordering::Relaxed);
     }
 
     /// Reads all counters at one moment between NMIs.
@@ -181,26 +184,47 @@ unsafe impl Sync for PerCpu {}
 /// NMI; called by the entries only.
 pub(crate) extern "C" fn run(frame: &IretFrame, frame_pointer: u64) {
     let cpu = percpu::current();
+    // SAFETY: (1) this is the NMI of the slot's CPU; (2) `end_run` below.
+    let Some(sampler) = (unsafe { cpu.nmi.sampler.begin_run() }) else {
+        return run_without_sampler(cpu, frame, frame_pointer);
+    };
+    let sampler = handle(cpu, frame, frame_pointer, Some(sampler));
+    cpu.nmi.sampler.end_run(sampler);
+}
+
+/// Handles an NMI while sampling is off; reports one that found the handler running.
+#[cold]
+fn run_without_sampler(cpu: &percpu::PerCpu, frame: &IretFrame, frame_pointer: u64) {
     let nmi = &cpu.nmi;
-    // Relaxed: only this CPU's NMI writes the marker, and program order is enough for itself.
-    if nmi.running.load(Ordering::Relaxed) {
+    if nmi.sampler.is_in_use() {
         #[cfg(feature = "selftest")]
         nmi.experiment.reentered();
         report::broken_invariant("NMI-once: the handler was entered while it was running", frame);
     }
-    nmi.running.store(true, Ordering::Relaxed);
+    nmi.sampler.begin_empty_run();
+    handle(cpu, frame, frame_pointer, None);
+    nmi.sampler.end_run(None);
+}
+
+/// Asks the handlers; gives the sampler back.
+///
+/// A copy for each of the two callers, so that a run with a sampler need not ask for it again and again.
+#[inline(always)]
+fn handle<'a>(
+    cpu: &'a percpu::PerCpu,
+    frame: &'a IretFrame,
+    frame_pointer: u64,
+    sampler: Option<&'a mut Sampler>,
+) -> Option<&'a mut Sampler> {
+    let nmi = &cpu.nmi;
     #[cfg(feature = "selftest")]
     nmi.experiment.begin_run(nmi.stack.read_counters().entries);
-    // SAFETY: NMI-once (checked above), so this is the only reference to the dispatcher.
+    // SAFETY: NMI-once (the caller has taken the sampler's slot), so this is the only reference to it.
     let dispatcher = unsafe { &mut *nmi.dispatcher.get() };
-    // Acquire: pairs with `start`, so that the sampler is complete.
-    let sampler = nmi.sampler.load(Ordering::Acquire);
-    // SAFETY: (1) not null means that `start` has put a live sampler there and `stop` has not taken it;
-    // (2) the thread of this CPU does not run now, and NMI-once, so this is the only reference to it.
-    let sampler = unsafe { sampler.as_mut() };
     #[cfg(feature = "selftest")]
     crate::selftest::exceptions::raise_all(nmi, cpu.apic);
     let interrupted = Interrupted { nmi, frame, frame_pointer, thread_stack: &cpu.thread_stack };
-    dispatch::dispatch(dispatcher, &mut Run { interrupted, sampler });
-    nmi.running.store(false, Ordering::Relaxed);
+    let mut run = Run { interrupted, sampler };
+    dispatch::dispatch(dispatcher, &mut run);
+    run.sampler
 }

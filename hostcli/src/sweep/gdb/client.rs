@@ -20,8 +20,15 @@ const RETRY: Duration = Duration::from_millis(10);
 const RESENDS_MAX: u32 = 3;
 /// Bytes before RIP in the stub's register block: 16 general-purpose registers.
 const RIP_OFFSET: usize = 16 * 8;
-/// RSP is the eighth register of that block.
+/// RBP is the seventh register of that block.
+const RBP_OFFSET: usize = 6 * 8;
+/// RSP is the eighth.
 const RSP_OFFSET: usize = 7 * 8;
+
+/// Bit of QEMU's `sstep`: a step is one instruction.
+const SSTEP_ENABLE: u8 = 1;
+/// Bit of QEMU's `sstep`: timers wait.
+const SSTEP_NOTIMER: u8 = 4;
 
 /// The registers that a trace needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +37,8 @@ pub struct Registers {
     pub rip: u64,
     /// The stack pointer.
     pub rsp: u64,
+    /// The frame pointer.
+    pub rbp: u64,
 }
 
 impl Registers {
@@ -37,7 +46,7 @@ impl Registers {
     fn parse(block: &[u8]) -> Option<Self> {
         let bytes = hex_bytes(block.get(..2 * (RIP_OFFSET + 8))?)?;
         let word = |offset: usize| Some(u64::from_le_bytes(bytes.get(offset..offset + 8)?.try_into().ok()?));
-        Some(Self { rip: word(RIP_OFFSET)?, rsp: word(RSP_OFFSET)? })
+        Some(Self { rip: word(RIP_OFFSET)?, rsp: word(RSP_OFFSET)?, rbp: word(RBP_OFFSET)? })
     }
 }
 
@@ -99,6 +108,17 @@ impl Client {
     /// [`GdbError`] where the stub does not do that.
     pub fn clear_breakpoint(&mut self, address: u64) -> Result<(), GdbError> {
         self.request_ok(&format!("z0,{address:x},1"))
+    }
+
+    /// Lets interrupts, NMIs among them, through while the target is stepped. Timers still wait.
+    ///
+    /// Each is a stop of its own, at the first instruction of its handler. After QEMU's "GDB usage",
+    /// "Advanced debugging options".
+    ///
+    /// # Errors
+    /// [`GdbError`] where the stub does not do that.
+    pub fn step_into_interrupts(&mut self) -> Result<(), GdbError> {
+        self.request_ok(&format!("Qqemu.sstep={:x}", SSTEP_ENABLE | SSTEP_NOTIMER))
     }
 
     /// Lets the target run to the next breakpoint or to its end. It has to be stepped off a breakpoint first.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use nmiprof_ring::sync::AtomicU64;
-use nmiprof_ring::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex};
+use nmiprof_ring::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex, WordRange};
 
 /// Pages that panic when a word is used before its page was touched.
 pub(crate) struct Pages {
@@ -23,6 +23,13 @@ impl Pages {
     }
 }
 
+impl Pages {
+    fn assert_touched(&self, index: usize) {
+        let touched = self.touched.lock().unwrap();
+        assert!(touched.contains(&(index / PAGE_WORDS)), "word {index} was used before its page was touched");
+    }
+}
+
 impl Memory for Pages {
     fn pages(&self) -> usize {
         self.words.len() / PAGE_WORDS
@@ -30,9 +37,16 @@ impl Memory for Pages {
 
     fn word(&self, index: WordIndex) -> &AtomicU64 {
         let index = index.get();
-        let touched = self.touched.lock().unwrap();
-        assert!(touched.contains(&(index / PAGE_WORDS)), "word {index} was used before its page was touched");
+        self.assert_touched(index);
         &self.words[index]
+    }
+
+    fn words(&self, range: WordRange) -> &[AtomicU64] {
+        let range = range.get();
+        // The first word of each page stands for the others.
+        let pages = range.start / PAGE_WORDS..range.end.div_ceil(PAGE_WORDS);
+        pages.for_each(|page| self.assert_touched(page * PAGE_WORDS));
+        &self.words[range]
     }
 
     fn touch(&self, page: PageIndex) -> Result<(), TouchError> {

@@ -384,5 +384,5 @@ impl Experiment {
 pub extern "C" fn recover() {
     let nmi = &percpu::current().nmi;
     nmi.stack.make_idle();
-    nmi.running.store(false, Ordering::Relaxed);
+    nmi.sampler.end_run(None);
 }

@@ -62,9 +62,10 @@ fn damage_is_asked_for_again_but_not_for_ever() {
 fn registers_and_words_are_little_endian_and_of_the_right_length() {
     let mut block = "00".repeat(17 * 8).into_bytes();
     block[2 * RIP_OFFSET..2 * RIP_OFFSET + 2].copy_from_slice(b"7f");
+    block[2 * RBP_OFFSET..2 * RBP_OFFSET + 2].copy_from_slice(b"ee");
     block[2 * RSP_OFFSET + 14..2 * RSP_OFFSET + 16].copy_from_slice(b"ff");
     let registers = Registers::parse(&block).expect("whole");
-    assert_eq!(registers, Registers { rip: 0x7f, rsp: 0xff << 56 });
+    assert_eq!(registers, Registers { rip: 0x7f, rsp: 0xff << 56, rbp: 0xee });
     assert_eq!(Registers::parse(&block[..block.len() - 1]), None);
     let mut words = client(&[answer("0102000000000000"), answer("01"), answer("E14")]);
     assert_eq!(words.words::<1>(0).expect("8 bytes"), [0x201]);
