@@ -2,7 +2,7 @@
 //!
 //! Texts are cleaned on the way in and their number is bounded.
 
-use nmiprof_wire::{Fatal, FatalCause, Log, LogLevel, Placement, WorkloadResult};
+use nmiprof_wire::{CaseReport, Fatal, FatalCause, Log, LogLevel, Placement, WorkloadResult};
 
 use super::clean;
 
@@ -67,6 +67,8 @@ impl FatalReport {
 
 /// Most placements of an NMI sweep that are kept.
 pub const PLACEMENTS_MAX: usize = 1 << 20;
+/// Most reports on forced situations that are kept.
+pub const CASES_MAX: usize = 1 << 10;
 
 /// Everything that the kernel said about itself.
 #[derive(Debug, Default)]
@@ -76,6 +78,7 @@ pub struct Messages {
     workloads: Vec<WorkloadOutcome>,
     fatal: Option<FatalReport>,
     placements: Vec<Placement>,
+    cases: Vec<CaseReport>,
 }
 
 impl Messages {
@@ -107,6 +110,21 @@ impl Messages {
     #[must_use]
     pub fn placements(&self) -> &[Placement] {
         &self.placements
+    }
+
+    /// Returns the reports on forced situations, in the order of the capture; at most [`CASES_MAX`].
+    #[must_use]
+    pub fn cases(&self) -> &[CaseReport] {
+        &self.cases
+    }
+
+    /// Takes a report on a forced situation; refuses it where there are too many.
+    pub(super) fn take_case(&mut self, case: &CaseReport) -> bool {
+        let has_room = self.cases.len() < CASES_MAX;
+        if has_room {
+            self.cases.push(*case);
+        }
+        has_room
     }
 
     /// Takes a placement; refuses it where there are too many.

@@ -30,7 +30,7 @@ pub use decoder::{DamagedFrame, Decoder, FrameEvent};
 pub use error::CaptureError;
 pub use histogram::{Histogram, PLACES_MAX, Place};
 pub use messages::{
-    FatalReport, LOGS_MAX, LogLine, Messages, PLACEMENTS_MAX, WORKLOADS_MAX, WorkloadOutcome,
+    CASES_MAX, FatalReport, LOGS_MAX, LogLine, Messages, PLACEMENTS_MAX, WORKLOADS_MAX, WorkloadOutcome,
 };
 pub use record::Record;
 pub use run::{CPUS_MAX, RunInfo, SampledEvent};

@@ -157,6 +157,7 @@ impl Record {
             Frame::Workload(result) => self.messages.take_workload(result),
             Frame::Fatal(fatal) => self.messages.take_fatal(fatal),
             Frame::Placement(placement) => self.messages.take_placement(placement),
+            Frame::Case(case) => self.messages.take_case(case),
         };
         if !is_used {
             self.damage.count(event.offset, event.line_bytes);

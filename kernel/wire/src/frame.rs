@@ -8,7 +8,7 @@ use heapless::Vec;
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Block, CpuTotals, Options, Stacks};
+use crate::{Block, CaseReport, CpuTotals, Options, Stacks};
 
 /// Most events that one run samples.
 pub const EVENTS_MAX: usize = 16;
@@ -44,6 +44,8 @@ pub enum Frame<'a> {
     End(CpuTotals),
     /// Reports one placement of the NMI sweep.
     Placement(Placement),
+    /// Reports one situation that the self-test image forced.
+    Case(CaseReport),
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).
@@ -274,11 +276,13 @@ pub enum Failure {
     Canary = 1 << 7,
     /// NMI-live: NMIs were still masked after the return.
     Live = 1 << 8,
+    /// Invariant Dispatch: an NMI had another outcome than the situation allows, or the situation did not arise.
+    Dispatch = 1 << 9,
 }
 
 impl Failure {
     /// Every failure, with its name.
-    pub const ALL: [(Self, &'static str); 9] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Once, "NMI-once"),
         (Self::Latch, "NMI-latch"),
         (Self::Registers, "registers"),
@@ -288,6 +292,7 @@ impl Failure {
         (Self::Dr7, "DR7"),
         (Self::Canary, "canary"),
         (Self::Live, "NMI-live"),
+        (Self::Dispatch, "dispatch"),
     ];
 
     /// Returns the bit.

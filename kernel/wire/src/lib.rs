@@ -9,6 +9,7 @@
 //! - [`totals`]: the per-CPU counters and the accounting identity's terms;
 //! - [`block`]: the delta coding of samples inside a [`Block`];
 //! - [`stacks`]: the delta coding of interned call chains inside a [`Stacks`];
+//! - [`case`]: the report on one forced situation;
 //! - [`options`]: the kernel command line, which is the host's half of the protocol;
 //! - [`exit`]: the codes that the kernel gives to the debug-exit device.
 //!
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
+pub mod case;
 pub mod exit;
 pub mod frame;
 pub mod framing;
@@ -27,6 +29,7 @@ pub mod stacks;
 pub mod totals;
 
 pub use block::{Block, BlockEncoder, BlockHeader, Sample, SampleIter};
+pub use case::CaseReport;
 pub use exit::ExitCode;
 pub use frame::{
     BuildId, ClockKind, EventInfo, Failure, Fatal, FatalCause, Frame, Hello, Log, LogLevel, Placement,
