@@ -14,6 +14,10 @@ pub mod experiment;
 pub mod fallible;
 pub mod frame;
 pub mod gdt;
+#[cfg(feature = "selftest")]
+pub mod hold;
+#[cfg(feature = "selftest")]
+pub mod idle;
 pub mod idt;
 pub mod layout;
 pub mod paging;
@@ -21,4 +25,6 @@ pub mod percpu;
 pub mod pic;
 #[cfg(feature = "selftest")]
 pub mod raise;
+#[cfg(feature = "selftest")]
+pub mod reload;
 pub mod serial;

@@ -24,6 +24,15 @@ pub fn machine_check() {
     unsafe { asm!("int 18", options(nomem)) };
 }
 
+/// Enters the NMI handler by software, without masking NMIs; continues after it. Returns the address of the next
+/// instruction.
+pub fn software_nmi() -> u64 {
+    let next: u64;
+    // SAFETY: as for `debug_trap`: an NMI pushes no error code.
+    unsafe { asm!("lea {next}, [rip + 2f]", "int 2", "2:", next = out(reg) next, options(nomem)) };
+    next
+}
+
 /// Raises #DB at every write to a word, on this CPU; `None` stops that. Returns DR7 as it is from then on.
 pub fn watch_writes(word: Option<&'static AtomicU64>) -> u64 {
     const ENABLE_0: u64 = 1 << 1;

@@ -11,10 +11,11 @@ use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::structures::DescriptorTablePointer;
 
-use super::{exceptions, storm, sweep};
-use crate::arch::layout;
+use super::{dispatch, exceptions, rain, storm, sweep};
 use crate::arch::percpu::PerCpu;
-use crate::report;
+use crate::arch::{idt, layout};
+use crate::session::Session;
+use crate::{init, report};
 
 /// The mutant loses every sample whose turn it is, without a trace.
 const SKIP_EVERY: u32 = 100;
@@ -23,8 +24,8 @@ const SKIP_EVERY: u32 = 100;
 /// by the NMI.
 static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 
-const KNOWN: &str =
-    "panic, hang, triple-fault, exception, exceptions, stack-overflow, skip-ring-write, sweep, storm";
+const KNOWN: &str = "panic, panic-in-rain, hang, triple-fault, exception, exceptions, stack-overflow, skip-ring-write, \
+     no-nmi-stack, sweep, storm, dispatch";
 
 /// Does what the command line asks for.
 ///
@@ -42,16 +43,25 @@ pub fn trigger(name: &str) {
             core::hint::black_box(recurse(0));
         }
         "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
-        "sweep" | "storm" => {}
+        "no-nmi-stack" => {
+            idt::take_nmi_stack_away();
+            init::require_nmi_stack();
+        }
+        "panic-in-rain" => {
+            rain::start();
+            panic!("a panic on request, in a rain of NMIs");
+        }
+        "sweep" | "storm" | "dispatch" => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
 }
 
 /// Does the experiment that the command line asks for, in place of sampling; tells whether there was one.
-pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu) -> bool {
+pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu, session: &mut Session) -> bool {
     match options.selftest {
         "sweep" => sweep::run(options, cpu),
         "storm" => storm::run(options, cpu),
+        "dispatch" => dispatch::run(options, cpu, session),
         _ => return false,
     }
     true

@@ -3,11 +3,15 @@
 //! A mutant is the kernel broken in one known way, to show that the checks notice.
 
 #[cfg(feature = "selftest")]
+mod dispatch;
+#[cfg(feature = "selftest")]
 pub mod exceptions;
 #[cfg(feature = "selftest")]
 mod image;
 #[cfg(feature = "selftest")]
 mod placement;
+#[cfg(feature = "selftest")]
+pub mod rain;
 #[cfg(feature = "selftest")]
 mod storm;
 #[cfg(feature = "selftest")]
@@ -29,6 +33,10 @@ pub fn trigger(name: &str) {
 
 /// Does an experiment in place of sampling: this image knows none.
 #[cfg(not(feature = "selftest"))]
-pub const fn experiment(_: &nmiprof_wire::Options<'_>, _: &crate::arch::percpu::PerCpu) -> bool {
+pub const fn experiment(
+    _: &nmiprof_wire::Options<'_>,
+    _: &crate::arch::percpu::PerCpu,
+    _: &mut crate::session::Session,
+) -> bool {
     false
 }
