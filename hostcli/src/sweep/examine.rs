@@ -1,15 +1,16 @@
-//! One combination from end to end: reference trace, sweep, mutants.
+//! One combination from end to end: reference trace, sweep, mutants, and the dispatcher's situations.
 
 use std::io;
 
-use nmiprof_wire::{FatalCause, Placement};
+use nmiprof_wire::{Dispatch, FatalCause, Placement};
 
 use super::boundary::Boundaries;
 use super::code::{Code, CodeError, Window};
 use super::combination::{Combination, Request};
+use super::dispatch::{self, Staging};
 use super::judge::Judge;
 use super::outcome::{Mutants, Outcome};
-use super::placer::{PlaceError, Placer};
+use super::placer::{ChunkEnd, PlaceError, Placer};
 use super::run::{Plan, Sweep, SweepError};
 use super::tracer::{Tracer, TracerError};
 use crate::capture::Record;
@@ -116,12 +117,40 @@ impl Examiner<'_> {
         outcome.take_judgement(&judge.judge(&sweep), self.code);
         outcome.complete = sweep.is_whole && has_returned(&sweep.placements);
         outcome.mutants = self.mutants(&plan, &sweep, on_progress)?;
+        self.stage(combination, &mut outcome)?;
         Ok(outcome)
+    }
+
+    /// Stages the dispatcher's situations where the entry is sound, and tries the dispatcher's known defects.
+    fn stage(&self, combination: &Combination, outcome: &mut Outcome) -> Result<(), PlaceError> {
+        if !combination.is_sound() {
+            return Ok(());
+        }
+        for &dispatch in Dispatch::ALL {
+            let staged = self.placer.stage(combination, &Staging { dispatch, mutant: "" })?;
+            outcome.take_staged(dispatch, &staged);
+        }
+        for mutant in self.dispatch_mutants(combination) {
+            let staging = Staging { dispatch: Dispatch::WalkAll, mutant };
+            let staged = self.placer.stage(combination, &staging)?;
+            outcome.mutants.total += 1;
+            match staged.end {
+                ChunkEnd::Refused(_) => outcome.mutants.not_built.push(mutant),
+                _ if staged.failures().is_empty() => outcome.mutants.survived.push(mutant),
+                _ => outcome.mutants.caught += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch_mutants(&self, combination: &Combination) -> impl Iterator<Item = &'static str> {
+        dispatch::mutants(combination).iter().copied().take(self.mutants_max)
     }
 
     /// Says why there is no result: nothing was swept, and no mutant was caught.
     fn without_result(&self, combination: &Combination, why: String) -> Outcome {
-        let total = combination.mutants().len().min(self.mutants_max);
+        let total =
+            combination.mutants().len().min(self.mutants_max) + self.dispatch_mutants(combination).count();
         let mutants = Mutants { total, ..Mutants::default() };
         Outcome { no_result: Some(why), mutants, ..Outcome::new(combination) }
     }

@@ -6,6 +6,7 @@
 //! - [`boundary`]: the class of each boundary, from the trace and the instructions alone;
 //! - [`placer`], [`run`]: machines that do the placements, and what goes on after one that dies;
 //! - [`judge`]: placements against boundaries;
+//! - [`dispatch`]: the dispatcher's staged situations, and its known defects;
 //! - [`examine`]: all of it for one combination, mutants included, and its [`outcome`].
 //!
 //! The kernel says where each NMI landed and what did not hold. Where NMIs *can* land is derived here, so
@@ -14,6 +15,7 @@
 pub mod boundary;
 pub mod code;
 pub mod combination;
+pub mod dispatch;
 pub mod examine;
 pub mod gdb;
 pub mod judge;

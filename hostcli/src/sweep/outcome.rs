@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use nmiprof_wire::Dispatch;
 use serde::{Serialize, Serializer};
 
 use super::boundary::{Boundaries, Boundary, Class};
 use super::code::{Code, Window};
 use super::combination::Combination;
+use super::dispatch::{FailedCase, Staged};
 use super::judge::{FailedPlacement, Judgement};
 
 /// An address, in JSON as a string: a number of 64 bits would lose digits in many readers.
@@ -62,6 +64,10 @@ pub struct Outcome {
     pub failures_by_kind: BTreeMap<&'static str, u64>,
     /// The first of them.
     pub first_failures: Vec<Failed>,
+    /// Situations staged for the dispatcher. Those that failed are among the failures.
+    pub situations: u64,
+    /// The ones that failed.
+    pub failed_situations: Vec<FailedSituation>,
     /// Whether every placement was done. An unsound combination is left alone once it has failed enough.
     pub complete: bool,
     /// Its known defects.
@@ -108,6 +114,19 @@ pub struct Failed {
     pub reason: Option<String>,
 }
 
+/// A situation of the dispatcher that failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailedSituation {
+    /// How the dispatcher asked its handlers.
+    pub dispatch: &'static str,
+    /// The situation's number; `None` where the machine itself failed.
+    pub case: Option<u16>,
+    /// What failed.
+    pub kinds: Vec<&'static str>,
+    /// How the machine ended, if that is what failed.
+    pub reason: Option<String>,
+}
+
 /// What came of the known defects of a combination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Mutants {
@@ -142,6 +161,8 @@ impl Outcome {
             failures: 0,
             failures_by_kind: BTreeMap::new(),
             first_failures: Vec::new(),
+            situations: 0,
+            failed_situations: Vec::new(),
             complete: false,
             mutants: Mutants::default(),
             no_result: None,
@@ -167,6 +188,19 @@ impl Outcome {
         self.failures_by_kind.clone_from(&judgement.failures_by_kind);
         self.first_failures =
             judgement.first_failures.iter().map(|failed| Failed::new(failed, code)).collect();
+    }
+
+    /// Takes what staging showed in.
+    pub fn take_staged(&mut self, dispatch: Dispatch, staged: &Staged) {
+        self.situations += staged.cases.len() as u64;
+        for FailedCase { case, kinds, reason } in staged.failures() {
+            self.failures += 1;
+            for kind in &kinds {
+                *self.failures_by_kind.entry(kind).or_default() += 1;
+            }
+            let dispatch = dispatch.name();
+            self.failed_situations.push(FailedSituation { dispatch, case, kinds, reason });
+        }
     }
 
     /// Tells whether this is what was claimed: a sound combination has nothing missed and no failure, an
@@ -208,6 +242,8 @@ impl Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sweep::dispatch::CASES;
+    use crate::sweep::placer::ChunkEnd;
 
     fn outcome(sound: bool) -> Outcome {
         let combination = Combination::all().into_iter().find(|one| one.is_sound() == sound);
@@ -236,6 +272,17 @@ mod tests {
     }
 
     #[test]
+    fn a_situation_that_failed_is_a_failure_of_the_combination() {
+        let mut outcome = outcome(true);
+        let end = ChunkEnd::Died("a reset".to_owned());
+        outcome.take_staged(Dispatch::StopEarly, &Staged { cases: Vec::new(), end });
+        assert_eq!(outcome.failures, CASES.len() as u64 + 1, "none was reported, and the machine died");
+        assert_eq!(outcome.failures_by_kind["died"], 1);
+        assert!(outcome.failed_situations.iter().all(|failed| failed.dispatch == "stop-early"));
+        assert!(!outcome.is_as_claimed());
+    }
+
+    #[test]
     fn the_json_form_has_the_names_of_the_contract() {
         let mut outcome = outcome(true);
         outcome.missed = vec![Address(0xffff_ffff_8010_3340)];
@@ -254,6 +301,8 @@ mod tests {
             ("runs", object["runs"].is_u64()),
             ("failures", object["failures"].is_u64()),
             ("sound", object["sound"].is_boolean()),
+            ("situations", object["situations"].is_u64()),
+            ("failed_situations", object["failed_situations"].is_array()),
         ] {
             assert!(is_right, "{name}");
         }

@@ -9,12 +9,15 @@ use std::{fmt, io};
 use nmiprof_wire::{FatalCause, Placement};
 
 use super::combination::{Combination, Request};
+use super::dispatch::{Staged, Staging};
 use crate::machine::{Boot, BootError, Ending, MachineConfig, Program, boot};
 
 /// Wall time of a machine that has nothing to do.
 const LIMIT_BASE: Duration = Duration::from_secs(15);
 /// Wall time of one placement: ten times what it takes on a busy host.
 const LIMIT_PER_PLACEMENT: Duration = Duration::from_millis(10);
+/// Wall time of a machine that stages situations, which takes it about a second.
+const LIMIT_STAGING: Duration = Duration::from_secs(60);
 
 /// Does placements.
 pub trait Placer: Sync {
@@ -23,6 +26,12 @@ pub trait Placer: Sync {
     /// # Errors
     /// [`PlaceError`] where there was no machine to judge by: that is the host's fault.
     fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError>;
+
+    /// Stages the dispatcher's situations.
+    ///
+    /// # Errors
+    /// As [`Placer::place`].
+    fn stage(&self, combination: &Combination, staging: &Staging<'_>) -> Result<Staged, PlaceError>;
 }
 
 /// What came of a request.
@@ -45,21 +54,21 @@ pub enum ChunkEnd {
     Died(String),
 }
 
-impl Chunk {
+impl ChunkEnd {
     /// Judges a machine that has ended.
     ///
     /// # Errors
     /// [`PlaceError::Machine`] where it is QEMU that failed, or somebody ended it.
-    pub fn of(boot: &Boot, request: &Request<'_>) -> Result<Self, PlaceError> {
+    pub fn of(boot: &Boot) -> Result<Self, PlaceError> {
         let says = boot.ending.to_string();
-        let end = match &boot.ending {
-            Ending::Completed => ChunkEnd::Complete,
-            Ending::Fatal(report) if report.cause == FatalCause::Configuration => ChunkEnd::Refused(says),
+        Ok(match &boot.ending {
+            Ending::Completed => Self::Complete,
+            Ending::Fatal(report) if report.cause == FatalCause::Configuration => Self::Refused(says),
             Ending::Fatal(_)
             | Ending::Speechless(_)
             | Ending::Unfinished
             | Ending::Reset
-            | Ending::Hang { .. } => ChunkEnd::Died(says),
+            | Ending::Hang { .. } => Self::Died(says),
             Ending::NoExitDevice | Ending::Interrupted | Ending::QemuFailed(_) => {
                 return Err(PlaceError::Machine {
                     says,
@@ -67,8 +76,17 @@ impl Chunk {
                     command: boot.command_line.to_string(),
                 });
             }
-        };
-        Ok(Self::checked(boot.record.messages().placements(), end, request))
+        })
+    }
+}
+
+impl Chunk {
+    /// Takes what a machine that has ended reported.
+    ///
+    /// # Errors
+    /// [`PlaceError::Machine`] where it is QEMU that failed, or somebody ended it.
+    pub fn of(boot: &Boot, request: &Request<'_>) -> Result<Self, PlaceError> {
+        Ok(Self::checked(boot.record.messages().placements(), ChunkEnd::of(boot)?, request))
     }
 
     /// Keeps the placements that were asked for, up to the first that is out of order.
@@ -111,6 +129,17 @@ impl Placer for QemuPlacer<'_> {
             ..MachineConfig::new(self.image, directory.path().join("line"))
         };
         Chunk::of(&boot(self.program, &config, &mut ())?, request)
+    }
+
+    fn stage(&self, combination: &Combination, staging: &Staging<'_>) -> Result<Staged, PlaceError> {
+        let directory = tempfile::tempdir()?;
+        let config = MachineConfig {
+            kernel_command_line: staging.command_line(combination),
+            limit: LIMIT_STAGING,
+            ..MachineConfig::new(self.image, directory.path().join("line"))
+        };
+        let boot = boot(self.program, &config, &mut ())?;
+        Ok(Staged { cases: boot.record.messages().cases().to_vec(), end: ChunkEnd::of(&boot)? })
     }
 }
 

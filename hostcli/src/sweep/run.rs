@@ -123,6 +123,7 @@ impl Sweep {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sweep::dispatch::{Staged, Staging};
     use crate::sweep::placer::Chunk;
     use std::sync::Mutex;
 
@@ -150,6 +151,10 @@ mod tests {
                 (false, None) => ChunkEnd::Complete,
             };
             Ok(Chunk { placements, end })
+        }
+
+        fn stage(&self, _: &Combination, _: &Staging<'_>) -> Result<Staged, PlaceError> {
+            unreachable!("a sweep stages nothing")
         }
     }
 

@@ -5,9 +5,10 @@ use crate::capture::writer::{Writer, hello};
 use crate::capture::{CaptureError, Stream};
 use crate::images;
 use crate::sweep::boundary::Class;
-use crate::sweep::placer::{Chunk, ChunkEnd};
+use crate::sweep::dispatch::{CASES, Staged};
+use crate::sweep::placer::Chunk;
 use crate::sweep::trace::{Step, StepKind, Trace};
-use nmiprof_wire::{Fatal, FaultReturn, Frame, NestedReturn, NmiEntry, Unmask};
+use nmiprof_wire::{CaseReport, Failure, Fatal, FaultReturn, Frame, NestedReturn, NmiEntry, Unmask};
 
 /// Ticks from arming the timer to the first boundary.
 const OFFSET: u32 = 30;
@@ -19,6 +20,8 @@ struct StandIn {
     caught: &'static [&'static str],
     /// Whether every NMI inside kills it.
     dies_inside: bool,
+    /// Whether no situation of the dispatcher comes out right.
+    breaks_dispatch: bool,
 }
 
 impl StandIn {
@@ -42,6 +45,13 @@ impl Placer for StandIn {
             (request.first..=request.last).take_while(lives).map(|ticks| self.placement(ticks)).collect();
         let end = if dies { ChunkEnd::Died("a reset".to_owned()) } else { ChunkEnd::Complete };
         Ok(Chunk { placements, end })
+    }
+
+    fn stage(&self, _: &Combination, staging: &Staging<'_>) -> Result<Staged, PlaceError> {
+        let is_broken = self.breaks_dispatch || self.caught.contains(&staging.mutant);
+        let failures = if is_broken { Failure::Dispatch.bit() } else { 0 };
+        let report = |case: &u16| CaseReport { case: *case, hits: 1, failures, ..CaseReport::default() };
+        Ok(Staged { cases: CASES.iter().map(report).collect(), end: ChunkEnd::Complete })
     }
 }
 
@@ -82,20 +92,30 @@ fn examine(stand_in: &StandIn, entry: NmiEntry) -> Outcome {
 
 #[test]
 fn a_sound_machine_has_nothing_missed_and_its_mutants_are_told_apart() {
-    let caught = &["no-window-check", "clear-early", "no-cr2-restore"];
-    let stand_in = StandIn { reference: reference(), caught, dies_inside: false };
+    let caught = &["no-window-check", "clear-early", "no-cr2-restore", "dispatch-keep-swallow"];
+    let stand_in = StandIn { reference: reference(), caught, dies_inside: false, breaks_dispatch: false };
     let outcome = examine(&stand_in, NmiEntry::Rostedt);
     assert_eq!((outcome.masked, outcome.reachable, outcome.hit), (52, 42, 42));
     assert!(outcome.missed.is_empty() && outcome.failures == 0 && outcome.complete);
     let mutants = &outcome.mutants;
-    assert_eq!((mutants.total, mutants.caught), (5, 3));
-    assert_eq!((&mutants.survived[..], &mutants.not_built[..]), (&["save-again"][..], &["no-gap-check"][..]));
-    assert!(!outcome.is_as_claimed(), "two mutants were not caught");
+    assert_eq!((mutants.total, mutants.caught), (5 + 3, 3 + 1));
+    assert_eq!(mutants.survived, ["save-again", "dispatch-wrong-rip", "dispatch-always-b2b"]);
+    assert_eq!(mutants.not_built, ["no-gap-check"]);
+    assert!(!outcome.is_as_claimed(), "four mutants were not caught");
+    assert_eq!(outcome.situations, 2 * CASES.len() as u64, "with either way to ask the handlers");
+}
+
+#[test]
+fn a_sound_entry_under_a_broken_dispatcher_is_a_failure() {
+    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: false, breaks_dispatch: true };
+    let outcome = examine(&stand_in, NmiEntry::Tristate);
+    assert_eq!(outcome.failures_by_kind["dispatch"], 2 * CASES.len() as u64);
+    assert!(!outcome.is_as_claimed());
 }
 
 #[test]
 fn an_unsound_machine_is_shown_to_fail_and_then_left_alone() {
-    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: true };
+    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: true, breaks_dispatch: false };
     let outcome = examine(&stand_in, NmiEntry::Naive);
     assert_eq!((outcome.failures, outcome.complete), (UNSOUND_DEATHS_MAX as u64, false));
     assert!(!outcome.sound && outcome.is_as_claimed());
@@ -103,7 +123,8 @@ fn an_unsound_machine_is_shown_to_fail_and_then_left_alone() {
 
 #[test]
 fn an_entry_that_the_image_does_not_hold_has_no_result() {
-    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: false };
+    let stand_in =
+        StandIn { reference: reference(), caught: &[], dies_inside: false, breaks_dispatch: false };
     let (code, program) = (Code::parse(images::SELFTEST).expect("ELF"), Program::at("/nowhere/qemu"));
     let examiner = Examiner {
         program: &program,
