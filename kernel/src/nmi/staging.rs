@@ -26,7 +26,7 @@ impl Step {
     pub const IPI: Self = Self(1 << 1);
     /// An event of the staged source, and its NMI.
     pub const EVENT: Self = Self(1 << 2);
-    /// An event of the staged source whose NMI has merged with the one at hand.
+    /// An event of the staged source whose NMI has merged with another one: none is sent for it.
     pub const MERGED_EVENT: Self = Self(1 << 3);
     /// An NMI that no source stands for.
     pub const STRAY: Self = Self(1 << 4);

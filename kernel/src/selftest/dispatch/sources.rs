@@ -101,8 +101,8 @@ fn arm_swallow(stage: &mut Stage, case: u16) {
             Seen { wanted, hits: stage.ran_at(&[here]) }
         });
     }
-    // The first run stops at the IPI; the second one, for both NMIs, finds the other two events.
-    stage.stage(case, "two events in a back-to-back NMI", &[Step::IPI.and(Step::EVENT)], |stage| {
+    // The first run stops at the IPI; the second one, for the IPI's NMI, finds the other two events.
+    stage.stage(case, "two events in a back-to-back NMI", &[Step::IPI.and(Step::MERGED_EVENT)], |stage| {
         stage.raise(&[Source::Deadline], Place::Here);
         let wanted = NmiCounters { runs: 2, handled: 2, back_to_back: 1, ..NmiCounters::default() };
         Seen { wanted, hits: stage.ran_at(&[here, here]) }
@@ -130,7 +130,7 @@ pub(super) fn waiting(stage: &mut Stage) {
         Seen { wanted, hits: stage.ran_at(&[here; 4]) }
     });
     let woken = idle::woken_address();
-    let step = if stage.walks_all() { Step::MERGED_EVENT } else { Step::IPI.and(Step::EVENT) };
+    let step = if stage.walks_all() { Step::MERGED_EVENT } else { Step::IPI.and(Step::MERGED_EVENT) };
     stage.stage(47, "two events wake an idle CPU", &[step], |stage| {
         stage.cpu.nmi.deadline.set(stage.cpu.apic, WAKE_TICKS);
         idle::wait();
