@@ -35,7 +35,7 @@ use crate::Sampling;
 /// | `line=live\|file` | | whether the far end of the serial line can block |
 /// | `unsafe_nmi=on\|off` | | allow combinations that are known to be unsound |
 /// | `sweep_first=N` `sweep_last=N` | timer ticks | placements of the NMI sweep (`selftest=sweep`); seed and number of nestings of a storm (`selftest=storm`) |
-/// | `mutant=NAME` | | which known defect the NMI entry has; known to the self-test image only |
+/// | `mutant=NAME` | | which known defect the NMI entry or the dispatcher has; known to the self-test image only |
 /// | `selftest=NAME` | | mutant or trigger; known to the self-test image only |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct Options<'a> {
@@ -75,7 +75,7 @@ pub struct Options<'a> {
     pub sweep_first: u32,
     /// Last placement of the NMI sweep, in timer ticks.
     pub sweep_last: u32,
-    /// Known defect of the NMI entry; empty means none.
+    /// Known defect of the NMI entry or the dispatcher; empty means none.
     pub mutant: &'a str,
     /// Trigger of the self-test image; empty means none.
     pub selftest: &'a str,

@@ -76,6 +76,9 @@ pub(super) fn reloading(stage: &mut Stage) {
 }
 
 /// `int $2`: case 42.
+///
+/// Its gate is for the kernel only, and the kernel does this nowhere else: the first instructions of the entries rely
+/// on the mask that the CPU sets for a real NMI, so one that came right there would not be survived.
 pub(super) fn software_nmi(stage: &mut Stage) {
     stage.stage(42, "`int $2` has no event", &[], |stage| {
         let next = raise::software_nmi();
