@@ -66,10 +66,20 @@ pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
     let cpu = PerCpu::install(0, apic, stack::thread_stack(), nmi::PerCpu::new(nmi_stack, options), reserve);
     entry::install(options).unwrap_or_else(|_| refuse_variant(options));
     idt::load();
+    require_nmi_stack();
     apic.enable_nmi_pin();
     pic::silence_and_enable_interrupts();
     info!("cpu 0: APIC {} ({apic:?}), NMI entry {}", apic.id(), options.nmi_entry);
     cpu
+}
+
+/// Refuses to go on where NMIs would not start on their own stack.
+pub fn require_nmi_stack() {
+    if !idt::nmi_has_its_stack() {
+        report::broken_setup(format_args!(
+            "vector 2 has no stack of its own: an NMI would take what it interrupted for its state"
+        ));
+    }
 }
 
 /// Refuses what is known to break an invariant, unless the command line insists.

@@ -34,6 +34,11 @@ pub fn broken_invariant(invariant: &str, interrupted: &IretFrame) -> ! {
     fatal(FatalCause::Invariant, format_args!("{invariant}; interrupted RIP {rip:#x}, RSP {rsp:#x}"), "", 0)
 }
 
+/// Reports that something every invariant builds on is not as it was set up.
+pub fn broken_setup(text: fmt::Arguments<'_>) -> ! {
+    fatal(FatalCause::Invariant, text, "", 0)
+}
+
 /// Reports an NMI that nobody explains, where the command line says that it stops the machine.
 pub fn unknown_nmi(interrupted: &IretFrame) -> ! {
     let rip = interrupted.rip;
@@ -60,6 +65,8 @@ fn fatal(cause: FatalCause, text: fmt::Arguments<'_>, file: &str, line: u32) -> 
         let message = FixedText::<512>::format(text);
         let fatal = Fatal { cause, cpu: 0, time: cpu::timestamp(), message: message.as_str(), file, line };
         send(&Frame::Fatal(fatal));
+        #[cfg(feature = "selftest")]
+        crate::selftest::rain::check();
     }
     exit(exit_code(cause))
 }

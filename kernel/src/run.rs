@@ -28,7 +28,7 @@ extern "C" fn profile() -> ! {
     let cpu = init::cpu(&options);
     let mut session = Session::new(options, cpu);
     selftest::trigger(options.selftest);
-    if selftest::experiment(&options, cpu) {
+    if selftest::experiment(&options, cpu, &mut session) {
         workloads.clear();
     } else {
         session.measure_steps(&mut workloads);

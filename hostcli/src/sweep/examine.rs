@@ -1,13 +1,14 @@
-//! One combination from end to end: reference trace, sweep, pairs, storm, mutants.
+//! One combination from end to end: reference trace, sweep, pairs, storm, the dispatcher's situations, mutants.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use nmiprof_wire::{FatalCause, Placement};
+use nmiprof_wire::{Dispatch, FatalCause, Placement};
 
 use super::boundary::Boundaries;
 use super::code::{Code, CodeError, Window};
 use super::combination::{Combination, Request, STORM_NESTINGS};
+use super::dispatch::{self, Staging};
 use super::fate::{self, ExitWindow};
 use super::judge::Judge;
 use super::mutant::{Mutant, ShownBy};
@@ -135,6 +136,7 @@ impl Examiner<'_> {
             }
         }
         outcome.mutants = self.mutants(&plan, &sweep, pairing.as_ref(), on_progress)?;
+        self.stage(combination, &mut outcome)?;
         Ok(outcome)
     }
 
@@ -161,9 +163,35 @@ impl Examiner<'_> {
         Ok(Pairs::new(&judge.finish(&end), &pairing.demand, self.code))
     }
 
+    /// Stages the dispatcher's situations where the entry is sound, and tries the dispatcher's known defects.
+    fn stage(&self, combination: &Combination, outcome: &mut Outcome) -> Result<(), PlaceError> {
+        if !combination.is_sound() {
+            return Ok(());
+        }
+        for &dispatch in Dispatch::ALL {
+            let staged = self.placer.stage(combination, &Staging { dispatch, mutant: "" })?;
+            outcome.take_staged(dispatch, &staged);
+        }
+        for mutant in self.dispatch_mutants(combination) {
+            let staging = Staging { dispatch: Dispatch::WalkAll, mutant };
+            let staged = self.placer.stage(combination, &staging)?;
+            outcome.mutants.total += 1;
+            match staged.end {
+                ChunkEnd::Refused(_) => outcome.mutants.not_built.push(mutant),
+                _ if staged.failures().is_empty() => outcome.mutants.survived.push(mutant),
+                _ => outcome.mutants.caught += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch_mutants(&self, combination: &Combination) -> impl Iterator<Item = &'static str> {
+        dispatch::mutants(combination).iter().copied().take(self.mutants_max)
+    }
+
     /// Says why there is no result: nothing was swept, and no mutant was caught.
     fn without_result(&self, combination: &Combination, why: String) -> Outcome {
-        let total = self.mutants_of(combination).count();
+        let total = self.mutants_of(combination).count() + self.dispatch_mutants(combination).count();
         let mutants = Mutants { total, ..Mutants::default() };
         Outcome { no_result: Some(why), mutants, ..Outcome::new(combination) }
     }

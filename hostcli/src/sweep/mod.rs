@@ -9,6 +9,7 @@
 //! - [`judge`]: placements against boundaries;
 //! - [`fate`]: what the NMI that was due at each boundary did;
 //! - [`pairs`]: a third NMI after the second one;
+//! - [`dispatch`]: the dispatcher's staged situations, and its known defects;
 //! - [`examine`]: all of it for one combination, mutants included, and its [`outcome`].
 //!
 //! The kernel says where each NMI landed and what did not hold. Where NMIs *can* land is derived here, so
@@ -17,6 +18,7 @@
 pub mod boundary;
 pub mod code;
 pub mod combination;
+pub mod dispatch;
 pub mod examine;
 pub mod fate;
 pub mod gdb;

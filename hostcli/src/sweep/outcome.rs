@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use nmiprof_wire::Dispatch;
 use serde::{Serialize, Serializer};
 
 use super::boundary::{Boundaries, Boundary, Class};
 use super::code::{Code, Window};
 use super::combination::Combination;
+use super::dispatch::{FailedCase, Staged};
 use super::fate::Site;
 use super::judge::{FailedPlacement, Judgement};
 use super::pairs::demand::{Demand, Pass, Wanted};
@@ -68,6 +70,10 @@ pub struct Outcome {
     pub failures_by_kind: BTreeMap<&'static str, u64>,
     /// The first of them.
     pub first_failures: Vec<Failed>,
+    /// Situations staged for the dispatcher. Those that failed are among the failures.
+    pub situations: u64,
+    /// The ones that failed.
+    pub failed_situations: Vec<FailedSituation>,
     /// Whether every placement was done. An unsound combination is left alone once it has failed enough.
     pub complete: bool,
     /// What a third NMI showed, where every invariant is claimed to hold.
@@ -172,6 +178,19 @@ pub struct FailedPairing {
     pub reason: Option<String>,
 }
 
+/// A situation of the dispatcher that failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailedSituation {
+    /// How the dispatcher asked its handlers.
+    pub dispatch: &'static str,
+    /// The situation's number; `None` where the machine itself failed.
+    pub case: Option<u16>,
+    /// What failed.
+    pub kinds: Vec<&'static str>,
+    /// How the machine ended, if that is what failed.
+    pub reason: Option<String>,
+}
+
 /// What came of the known defects of a combination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Mutants {
@@ -208,6 +227,8 @@ impl Outcome {
             failures: 0,
             failures_by_kind: BTreeMap::new(),
             first_failures: Vec::new(),
+            situations: 0,
+            failed_situations: Vec::new(),
             complete: false,
             pairs: Pairs::default(),
             mutants: Mutants::default(),
@@ -242,6 +263,19 @@ impl Outcome {
         if failures > 0 {
             self.failures += failures;
             *self.failures_by_kind.entry(STORM).or_default() += failures;
+        }
+    }
+
+    /// Takes what staging showed in.
+    pub fn take_staged(&mut self, dispatch: Dispatch, staged: &Staged) {
+        self.situations += staged.cases.len() as u64;
+        for FailedCase { case, kinds, reason } in staged.failures() {
+            self.failures += 1;
+            for kind in &kinds {
+                *self.failures_by_kind.entry(kind).or_default() += 1;
+            }
+            let dispatch = dispatch.name();
+            self.failed_situations.push(FailedSituation { dispatch, case, kinds, reason });
         }
     }
 
@@ -341,6 +375,8 @@ impl Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sweep::dispatch::CASES;
+    use crate::sweep::placer::ChunkEnd;
 
     fn outcome(sound: bool) -> Outcome {
         let combination = Combination::all().into_iter().find(|one| one.is_sound() == sound);
@@ -381,6 +417,17 @@ mod tests {
     }
 
     #[test]
+    fn a_situation_that_failed_is_a_failure_of_the_combination() {
+        let mut outcome = outcome(true);
+        let end = ChunkEnd::Died("a reset".to_owned());
+        outcome.take_staged(Dispatch::StopEarly, &Staged { cases: Vec::new(), end });
+        assert_eq!(outcome.failures, CASES.len() as u64 + 1, "none was reported, and the machine died");
+        assert_eq!(outcome.failures_by_kind["died"], 1);
+        assert!(outcome.failed_situations.iter().all(|failed| failed.dispatch == "stop-early"));
+        assert!(!outcome.is_as_claimed());
+    }
+
+    #[test]
     fn the_json_form_has_the_names_of_the_contract() {
         let mut outcome = outcome(true);
         outcome.missed = vec![Address(0xffff_ffff_8010_3340)];
@@ -404,6 +451,8 @@ mod tests {
             ("pairs.missed", object["pairs"]["missed"].is_array()),
             ("pairs.runs", object["pairs"]["runs"].is_u64()),
             ("pairs.failures", object["pairs"]["failures"].is_u64()),
+            ("situations", object["situations"].is_u64()),
+            ("failed_situations", object["failed_situations"].is_array()),
         ] {
             assert!(is_right, "{name}");
         }

@@ -9,6 +9,7 @@ use std::{fmt, io};
 use nmiprof_wire::{FatalCause, Pair, Placement};
 
 use super::combination::{Combination, PairRequest, Request};
+use super::dispatch::{Staged, Staging};
 use crate::machine::{Boot, BootError, Ending, MachineConfig, Program, boot};
 
 /// The device that ends a machine which goes round in circles: the kernel renews its budget of instructions before
@@ -42,6 +43,12 @@ pub trait Placer: Sync {
     /// # Errors
     /// As [`Placer::place`].
     fn pairs(&self, combination: &Combination, request: &PairRequest<'_>) -> Result<PairChunk, PlaceError>;
+
+    /// Stages the dispatcher's situations.
+    ///
+    /// # Errors
+    /// As [`Placer::place`].
+    fn stage(&self, combination: &Combination, staging: &Staging<'_>) -> Result<Staged, PlaceError>;
 }
 
 /// What came of a request.
@@ -164,6 +171,11 @@ impl Placer for QemuPlacer<'_> {
         let limit = LIMIT + LIMIT_PER_PAIR * pairs_max;
         let boot = self.boot(combination.command_line_of_pairs(request), limit)?;
         Ok(PairChunk { pairs: boot.record.messages().pairs().to_vec(), end: ChunkEnd::of(&boot)? })
+    }
+
+    fn stage(&self, combination: &Combination, staging: &Staging<'_>) -> Result<Staged, PlaceError> {
+        let boot = self.boot(staging.command_line(combination), LIMIT)?;
+        Ok(Staged { cases: boot.record.messages().cases().to_vec(), end: ChunkEnd::of(&boot)? })
     }
 }
 

@@ -124,6 +124,7 @@ impl Sweep {
 mod tests {
     use super::*;
     use crate::sweep::combination::PairRequest;
+    use crate::sweep::dispatch::{Staged, Staging};
     use crate::sweep::placer::{Chunk, PairChunk};
     use std::sync::Mutex;
 
@@ -159,6 +160,10 @@ mod tests {
 
         fn pairs(&self, _: &Combination, _: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
             unreachable!("a sweep asks for no pairs")
+        }
+
+        fn stage(&self, _: &Combination, _: &Staging<'_>) -> Result<Staged, PlaceError> {
+            unreachable!("a sweep stages nothing")
         }
     }
 

@@ -27,6 +27,12 @@ pub fn has_x2apic() -> bool {
     cpuid().get_feature_info().is_some_and(|features| features.has_x2apic())
 }
 
+/// Tells whether the CPU has AMD's virtualization extension, and with it the global interrupt flag.
+#[cfg(feature = "selftest")]
+pub fn has_svm() -> bool {
+    cpuid().get_extended_processor_and_feature_identifiers().is_some_and(|features| features.has_svm())
+}
+
 fn cpuid() -> CpuId<CpuIdReaderNative> {
     CpuId::new()
 }

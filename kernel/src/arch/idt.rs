@@ -5,8 +5,11 @@
 
 #![expect(unsafe_code, reason = "installs entry points")]
 
+use core::ptr;
+
 use spin::{Mutex, Once};
 use x86_64::VirtAddr;
+use x86_64::instructions::tables::sidt;
 use x86_64::structures::idt::InterruptDescriptorTable;
 
 use super::exception::stub;
@@ -40,6 +43,35 @@ pub unsafe fn install_nmi(entry: VirtAddr) {
 pub fn nmi_entry() -> VirtAddr {
     let table = IDT.call_once(|| Mutex::new(exceptions()));
     table.lock().non_maskable_interrupt.handler_addr()
+}
+
+/// Tells whether vector 2 starts on its own stack, by the table that this CPU uses.
+///
+/// An NMI that started on the interrupted stack would find neither its counters nor its state.
+pub fn nmi_has_its_stack() -> bool {
+    const VECTOR: usize = 2;
+    const DESCRIPTOR_WORDS: usize = 2;
+    const STACK_INDEX_SHIFT: u32 = 32;
+    let table = sidt();
+    if usize::from(table.limit) < (VECTOR + 1) * DESCRIPTOR_WORDS * size_of::<u64>() - 1 {
+        return false;
+    }
+    let descriptor = table.base.as_ptr::<u64>().wrapping_add(VECTOR * DESCRIPTOR_WORDS);
+    // SAFETY: the table is loaded, and long enough (checked above).
+    let low = unsafe { ptr::read_volatile(descriptor) };
+    // The field counts from 1; 0 is no stack of its own.
+    low >> STACK_INDEX_SHIFT & 0b111 == Ist::Nmi as u64 + 1
+}
+
+/// Takes the stack of its own from vector 2.
+#[cfg(feature = "selftest")]
+pub fn take_nmi_stack_away() {
+    if let Some(table) = IDT.get() {
+        let mut table = table.lock();
+        let entry = table.non_maskable_interrupt.handler_addr();
+        // SAFETY: the kernel refuses to go on before an NMI can come: the caller sees to that.
+        unsafe { table.non_maskable_interrupt.set_handler_addr(entry) };
+    }
 }
 
 /// Puts a stub before the shared one at vector 13: the poisoned return of an NMI raises #GP.

@@ -25,7 +25,11 @@ pub mod fpu;
 pub mod frame;
 pub mod gdt;
 #[cfg(feature = "selftest")]
+pub mod hold;
+#[cfg(feature = "selftest")]
 pub mod hpet;
+#[cfg(feature = "selftest")]
+pub mod idle;
 pub mod idt;
 pub mod layout;
 pub mod paging;
@@ -33,6 +37,8 @@ pub mod percpu;
 pub mod pic;
 #[cfg(feature = "selftest")]
 pub mod raise;
+#[cfg(feature = "selftest")]
+pub mod reload;
 pub mod serial;
 #[cfg(feature = "selftest")]
 pub mod shadow;

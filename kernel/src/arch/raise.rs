@@ -20,3 +20,12 @@ pub fn machine_check() {
     // SAFETY: as for `debug_trap`: `int 18` pushes no error code, and neither does #MC.
     unsafe { asm!("int 18", options(nomem)) };
 }
+
+/// Enters the NMI handler by software, without masking NMIs; continues after it. Returns the address of the next
+/// instruction.
+pub fn software_nmi() -> u64 {
+    let next: u64;
+    // SAFETY: as for `debug_trap`: an NMI pushes no error code.
+    unsafe { asm!("lea {next}, [rip + 2f]", "int 2", "2:", next = out(reg) next, options(nomem)) };
+    next
+}

@@ -3,8 +3,13 @@
 //! Bit 7 is SERR (a system error on PCI), bit 6 IOCHK (an error on an expansion card). All CPUs share the
 //! port, and an NMI may come on several at once, so it is read under a try-lock: whoever does not get it
 //! leaves the reason to the other one. Each reason is acknowledged by disabling and enabling its line.
+//!
+//! Source: Intel I/O Controller Hub datasheets, "NMI Status and Control Register".
 
 #![expect(unsafe_code, reason = "reads and writes an I/O port")]
+
+#[cfg(feature = "selftest")]
+pub mod staged;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +23,7 @@ const DISABLE_IOCHK: u8 = 1 << 3;
 /// The bits that may be written; the upper ones are status.
 const WRITABLE: u8 = 0x0f;
 
-/// Held by the CPU that is looking. Only ever tried, never waited for.
+/// Held by whoever is looking. Only ever tried, never waited for.
 static LOOKING: AtomicBool = AtomicBool::new(false);
 
 /// What the port said.
@@ -26,10 +31,23 @@ static LOOKING: AtomicBool = AtomicBool::new(false);
 pub enum Reason {
     /// Nothing.
     None,
-    /// SERR or IOCHK; acknowledged.
-    External,
-    /// Another CPU is looking.
+    /// One of these, or both; acknowledged.
+    Reported {
+        /// SERR.
+        serr: bool,
+        /// IOCHK.
+        io_check: bool,
+    },
+    /// Somebody else is looking.
     Busy,
+}
+
+/// The port, or what stands in for it.
+trait ControlPort {
+    /// Reads status and control bits.
+    fn read(&mut self) -> u8;
+    /// Writes the control bits.
+    fn write(&mut self, control: u8);
 }
 
 /// Reads the reason and acknowledges it.
@@ -37,28 +55,70 @@ pub enum Reason {
 /// # Context
 /// NMI; takes no lock that it would have to wait for.
 pub fn take_reason() -> Reason {
-    // Acquire and Release: the port's read-modify-write stays between them.
-    if LOOKING.swap(true, Ordering::Acquire) {
-        return Reason::Busy;
-    }
-    let reason = read_and_acknowledge();
-    LOOKING.store(false, Ordering::Release);
+    let Some(looking) = Looking::try_begin() else { return Reason::Busy };
+    let reason = read_and_acknowledge(&mut port());
+    drop(looking);
     reason
 }
 
-fn read_and_acknowledge() -> Reason {
-    let mut port = Port::<u8>::new(PORT);
-    // SAFETY: reading the port changes nothing.
-    let status = unsafe { port.read() };
-    let disable = if status & SERR != 0 { DISABLE_SERR } else { 0 }
-        | if status & IOCHK != 0 { DISABLE_IOCHK } else { 0 };
-    if disable == 0 {
+/// The right to look at the port.
+pub struct Looking(());
+
+impl Looking {
+    /// Begins to look, unless somebody does.
+    pub fn try_begin() -> Option<Self> {
+        // Acquire and Release: the port's read-modify-write stays between them.
+        (!LOOKING.swap(true, Ordering::Acquire)).then_some(Self(()))
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        LOOKING.store(false, Ordering::Release);
+    }
+}
+
+fn read_and_acknowledge(port: &mut impl ControlPort) -> Reason {
+    let status = port.read();
+    let (serr, io_check) = (status & SERR != 0, status & IOCHK != 0);
+    if !serr && !io_check {
         return Reason::None;
     }
+    let disable = if serr { DISABLE_SERR } else { 0 } | if io_check { DISABLE_IOCHK } else { 0 };
     let enabled = status & WRITABLE & !disable;
-    // SAFETY: disables the lines that reported, which clears them.
-    unsafe { port.write(enabled | disable) };
-    // SAFETY: enables them again.
-    unsafe { port.write(enabled) };
-    Reason::External
+    // Disables the lines that reported, which clears them, and enables them again.
+    port.write(enabled | disable);
+    port.write(enabled);
+    Reason::Reported { serr, io_check }
+}
+
+/// The chipset's port.
+struct Chipset(Port<u8>);
+
+impl Chipset {
+    const fn new() -> Self {
+        Self(Port::new(PORT))
+    }
+}
+
+impl ControlPort for Chipset {
+    fn read(&mut self) -> u8 {
+        // SAFETY: reading the port changes nothing.
+        unsafe { self.0.read() }
+    }
+
+    fn write(&mut self, control: u8) {
+        // SAFETY: the bits enable and disable NMI lines, and the speaker as it was.
+        unsafe { self.0.write(control) };
+    }
+}
+
+#[cfg(not(feature = "selftest"))]
+const fn port() -> impl ControlPort {
+    Chipset::new()
+}
+
+#[cfg(feature = "selftest")]
+const fn port() -> impl ControlPort {
+    staged::StagedPort::new()
 }

@@ -48,7 +48,7 @@ pub struct Counters {
     pub swallowed: Counter,
     /// Empty runs that nothing explains.
     pub unknown: Counter,
-    /// Runs claimed by system control port B.
+    /// Runs that system control port B explains, and no handler claimed.
     pub external: Counter,
     /// Runs that could not look at the port.
     pub reason_busy: Counter,

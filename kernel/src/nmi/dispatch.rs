@@ -6,74 +6,94 @@
 //! empty NMI is *swallowed* if it is back-to-back and an earlier one in the same row handled more than one
 //! event. After Zickus, "x86, nmi: add in logic to handle multiple events and unknown NMIs" (Linux 3.2).
 //!
-//! Order, on every run: the local handlers; if none handled anything, system control port B (SERR, IOCHK);
-//! if that says nothing, swallowed or unknown. Each run has exactly one outcome.
+//! Order, on every run: the [local handlers](handlers::ask_local); if none handled anything, system control port B
+//! and the handlers of what it says; if it says nothing, swallowed; else the first handler for unknown NMIs;
+//! else unknown. Each run has exactly one outcome (invariant Dispatch).
 //!
 //! **Walk-all** asks every local handler, always. **Stop-early** stops at the first that handled something,
 //! unless the NMI is back-to-back: cheaper, but an event that merged into an NMI whose first handler was
 //! served is not looked at until the next back-to-back NMI, which may never come.
 //!
-//! A truly unknown NMI that merges with a PMI is lost either way: the CPU latches one.
+//! # What this can't know
+//! The CPU latches one NMI. A truly unknown one that merges with a PMI is therefore lost, and so is one that is
+//! swallowed: as in Linux. Code that stays at one instruction makes unrelated NMIs look back-to-back. In Linux
+//! the swallow flag then excuses every empty one of them; here the first that it excuses uses it up, for only
+//! one NMI can have been latched. An idle loop says where it begins anew: [`PerCpu::forget_last_rip`](super::PerCpu).
+
+use core::sync::atomic::Ordering;
 
 use nmiprof_pmu::Pmu;
 use nmiprof_wire::{Dispatch, UnknownPolicy};
 
-use super::Run;
 use super::control_port::{self, Reason};
-use super::counters::Counters;
-use crate::arch::frame::IretFrame;
+use super::handlers::{self, Unclaimed, ask_all};
+use super::{Interrupted, Run};
 use crate::report;
 
 /// More events than any NMI has: every handler is asked.
 const ALL_EVENTS: u32 = u32::MAX;
 
-/// Asks the handlers of a list in turn, until enough events are handled; adds up how many.
-///
-/// A macro, so that every call is direct and inlined, in each copy of the dispatcher.
-macro_rules! ask_in_turn {
-    ($run:expr, $enough:expr, [$first:path, $($(#[$only:meta])? $ask:path),+ $(,)?]) => {{
-        let mut handled = $first($run);
-        $(
-            $(#[$only])?
-            if handled < $enough {
-                handled += $ask($run);
-            }
-        )+
-        handled
-    }};
-}
-
-/// What the dispatcher was told, and what it remembers from one NMI to the next.
+/// What the dispatcher was told, and what it remembers from one NMI to the next; but for the last RIP.
 #[derive(Debug)]
 pub struct Dispatcher {
     /// Events that are enough for an NMI that begins a row.
     enough: u32,
     unknown: UnknownPolicy,
-    last_rip: u64,
     /// An NMI of this row handled more than one event: the row may end with an empty one.
     swallow: bool,
+    #[cfg(feature = "selftest")]
+    defect: super::defect::Defect,
 }
 
 impl Dispatcher {
     /// Creates the state before the first NMI.
-    pub const fn new(mode: Dispatch, unknown: UnknownPolicy) -> Self {
-        let enough = match mode {
+    pub fn new(options: &nmiprof_wire::Options<'_>) -> Self {
+        let enough = match options.dispatch {
             Dispatch::WalkAll => ALL_EVENTS,
             Dispatch::StopEarly => 1,
         };
-        Self { enough, unknown, last_rip: 0, swallow: false }
+        Self {
+            enough,
+            unknown: options.unknown,
+            swallow: false,
+            #[cfg(feature = "selftest")]
+            defect: super::defect::Defect::named(options.mutant),
+        }
     }
 
-    /// Notes an NMI at `rip`; returns how many events are enough, so that no further handler is asked.
+    /// Notes an NMI; returns how many events are enough, so that no further handler is asked.
     #[inline(always)]
-    fn arrive(&mut self, rip: u64, counters: &Counters) -> u32 {
-        if rip == self.last_rip {
-            counters.back_to_back.increment();
+    fn arrive(&mut self, run: &Run<'_>) -> u32 {
+        let nmi = run.interrupted.nmi;
+        let rip = self.rip(run);
+        // Relaxed: the handler of this CPU is the only one who looks, and NMI-once.
+        if rip == nmi.last_rip.load(Ordering::Relaxed) {
+            nmi.counters.back_to_back.increment();
             return ALL_EVENTS;
         }
-        self.last_rip = rip;
-        self.swallow = false;
+        nmi.last_rip.store(rip, Ordering::Relaxed);
+        self.swallow &= self.keeps_swallow();
         self.enough
+    }
+
+    #[cfg(not(feature = "selftest"))]
+    const fn rip(&self, run: &Run<'_>) -> u64 {
+        run.interrupted.frame.rip
+    }
+
+    #[cfg(feature = "selftest")]
+    fn rip(&self, run: &Run<'_>) -> u64 {
+        self.defect.rip(&run.interrupted)
+    }
+
+    #[cfg(not(feature = "selftest"))]
+    const fn keeps_swallow(&self) -> bool {
+        false
+    }
+
+    #[cfg(feature = "selftest")]
+    fn keeps_swallow(&self) -> bool {
+        self.defect.keeps_swallow()
     }
 }
 
@@ -82,22 +102,13 @@ impl Dispatcher {
 pub fn dispatch(dispatcher: &mut Dispatcher, run: &mut Run<'_>) {
     let counters = &run.interrupted.nmi.counters;
     counters.runs.increment();
-    let enough = dispatcher.arrive(run.interrupted.frame.rip, counters);
-    // This CPU's own events.
-    let handled = ask_in_turn!(
-        run,
-        enough,
-        [
-            overflow,
-            self_nmi,
-            #[cfg(feature = "selftest")]
-            experiment,
-        ]
-    );
+    let enough = dispatcher.arrive(run);
+    let handled = handlers::ask_local(run, enough);
     if handled == 1 {
         counters.handled.increment();
     } else {
-        account_for_unusual(dispatcher, counters, handled, run.interrupted.frame);
+        let Interrupted { nmi, frame, .. } = run.interrupted;
+        account_for_unusual(dispatcher, Unclaimed { nmi, frame }, handled);
     }
     if let Some(sampler) = &mut run.sampler {
         sampler.pmu.rearm();
@@ -105,41 +116,48 @@ pub fn dispatch(dispatcher: &mut Dispatcher, run: &mut Run<'_>) {
 }
 
 /// Accounts for a run in which the local handlers found nothing, or more than one event.
+///
+/// It gets its own copy of what it needs: a reference to the run would keep all of that in memory, where every
+/// sample would have to store it.
 #[cold]
-fn account_for_unusual(dispatcher: &mut Dispatcher, counters: &Counters, handled: u32, frame: &IretFrame) {
+fn account_for_unusual(dispatcher: &mut Dispatcher, run: Unclaimed<'_>, handled: u32) {
     if handled == 0 {
-        return explain_empty(dispatcher, counters, frame);
+        return explain_empty(dispatcher, run);
     }
-    counters.handled.increment();
+    run.nmi.counters.handled.increment();
     dispatcher.swallow = true;
 }
 
 /// Accounts for a run in which no local handler found anything.
-fn explain_empty(dispatcher: &Dispatcher, counters: &Counters, frame: &IretFrame) {
+fn explain_empty(dispatcher: &mut Dispatcher, mut run: Unclaimed<'_>) {
+    let counters = &run.nmi.counters;
     match control_port::take_reason() {
         Reason::Busy => counters.reason_busy.increment(),
-        Reason::External => counters.external.increment(),
-        Reason::None if dispatcher.swallow => counters.swallowed.increment(),
-        Reason::None => {
-            counters.unknown.increment();
-            if dispatcher.unknown == UnknownPolicy::Stop {
-                report::unknown_nmi(frame);
-            }
+        Reason::Reported { serr, io_check } => explain_external(&mut run, serr, io_check),
+        Reason::None if dispatcher.swallow => {
+            dispatcher.swallow = false;
+            counters.swallowed.increment();
         }
+        Reason::None => explain_unknown(dispatcher.unknown, &mut run),
     }
 }
 
-#[inline(always)]
-fn overflow(run: &mut Run<'_>) -> u32 {
-    run.sampler.as_mut().map_or(0, |sampler| sampler.handle(&run.interrupted))
+/// Accounts for what the chipset reported.
+fn explain_external(run: &mut Unclaimed<'_>, serr: bool, io_check: bool) {
+    let mut ask = |reported: bool, list| if reported { ask_all(list, run) } else { 0 };
+    let handled = ask(serr, handlers::SERR) + ask(io_check, handlers::IO_CHECK);
+    let counters = &run.nmi.counters;
+    if handled > 0 { counters.handled.increment() } else { counters.external.increment() }
 }
 
-#[inline(always)]
-fn self_nmi(run: &mut Run<'_>) -> u32 {
-    run.interrupted.nmi.claim_self_nmis()
-}
-
-#[cfg(feature = "selftest")]
-fn experiment(run: &mut Run<'_>) -> u32 {
-    run.interrupted.nmi.experiment.handle(run.interrupted.frame.rip)
+/// Accounts for an NMI that neither a local handler nor the chipset explains.
+fn explain_unknown(policy: UnknownPolicy, run: &mut Unclaimed<'_>) {
+    let first = handlers::UNKNOWN.get(..1).unwrap_or_default();
+    if ask_all(first, run) > 0 {
+        return run.nmi.counters.handled.increment();
+    }
+    run.nmi.counters.unknown.increment();
+    if policy == UnknownPolicy::Stop {
+        report::unknown_nmi(run.frame);
+    }
 }

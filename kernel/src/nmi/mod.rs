@@ -8,16 +8,23 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod control;
-mod control_port;
+pub mod control_port;
 pub mod counters;
+#[cfg(feature = "selftest")]
+pub mod deadline;
+#[cfg(feature = "selftest")]
+pub mod defect;
 pub mod dispatch;
 pub mod entry;
 #[cfg(feature = "selftest")]
 pub mod experiment;
+mod handlers;
 mod slot;
+#[cfg(feature = "selftest")]
+pub mod staging;
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 
@@ -31,6 +38,9 @@ use counters::Counters;
 use dispatch::Dispatcher;
 use entry::NmiStack;
 use slot::SamplerSlot;
+
+/// An address that no instruction has: no NMI came before.
+const NO_RIP: u64 = 0;
 
 /// What the NMI path of one CPU owns and counts.
 pub struct PerCpu {
@@ -47,8 +57,17 @@ pub struct PerCpu {
     /// The experiment of the NMI sweep.
     #[cfg(feature = "selftest")]
     pub experiment: experiment::Experiment,
+    /// The timer as a source of its own.
+    #[cfg(feature = "selftest")]
+    pub deadline: deadline::Deadline,
+    /// What the self-test stages.
+    #[cfg(feature = "selftest")]
+    pub staging: staging::Staging,
     /// Exceptions inside an NMI return without `iret`.
     masked_fault_return: bool,
+    /// What the last run interrupted, or [`NO_RIP`]. Written by the handler, and by code that waits at one
+    /// instruction.
+    last_rip: AtomicU64,
     /// State that only the handler touches.
     dispatcher: UnsafeCell<Dispatcher>,
 }
@@ -84,8 +103,13 @@ impl PerCpu {
             nest_on_first_touch: AtomicBool::new(false),
             #[cfg(feature = "selftest")]
             experiment: experiment::Experiment::default(),
+            #[cfg(feature = "selftest")]
+            deadline: deadline::Deadline::default(),
+            #[cfg(feature = "selftest")]
+            staging: staging::Staging::default(),
             masked_fault_return: options.fault_return == FaultReturn::Ret,
-            dispatcher: UnsafeCell::new(Dispatcher::new(options.dispatch, options.unknown)),
+            last_rip: AtomicU64::new(NO_RIP),
+            dispatcher: UnsafeCell::new(Dispatcher::new(options)),
         }
     }
 
@@ -129,6 +153,12 @@ impl PerCpu {
         apic.send_self_nmi();
     }
 
+    /// Tells whether a self-NMI was sent that the handler has not claimed.
+    #[cfg(feature = "selftest")]
+    pub fn has_unclaimed_self_nmi(&self) -> bool {
+        self.self_nmis.load(Ordering::Relaxed) > 0
+    }
+
     /// Claims the self-NMIs sent so far; they merge into one event.
     #[inline]
     fn claim_self_nmis(&self) -> u32 {
@@ -143,6 +173,18 @@ impl PerCpu {
     fn clear_self_nmis(&self) {
         // A load and a store suffice: nothing of this CPU that sends can come in between, for there is no fault.
         self.self_nmis.store(0, Ordering::Relaxed);
+    }
+
+    /// Ends a row of back-to-back NMIs: code that waits at one instruction calls this before it waits.
+    ///
+    /// Else the next NMI there would look like the latched half of the one before.
+    ///
+    /// # Context
+    /// Thread of this CPU.
+    #[cfg(feature = "selftest")]
+    pub fn forget_last_rip(&self) {
+        // Relaxed: for this CPU's NMIs only.
+        self.last_rip.store(NO_RIP, Ordering::Relaxed);
     }
 
     /// Reads all counters at one moment between NMIs.
@@ -223,6 +265,8 @@ fn handle<'a>(
     let dispatcher = unsafe { &mut *nmi.dispatcher.get() };
     #[cfg(feature = "selftest")]
     crate::selftest::exceptions::raise_all(nmi, cpu.apic);
+    #[cfg(feature = "selftest")]
+    nmi.staging.act(nmi, cpu.apic, frame.rip);
     let interrupted = Interrupted { nmi, frame, frame_pointer, thread_stack: &cpu.thread_stack };
     let mut run = Run { interrupted, sampler };
     dispatch::dispatch(dispatcher, &mut run);

@@ -11,10 +11,11 @@ use x86_64::instructions::{hlt, interrupts};
 use x86_64::structures::DescriptorTablePointer;
 
 use super::acts::{self, Act};
-use super::{cases, exceptions, exit_window, pairs, storm, sweep};
-use crate::arch::budget;
+use super::{cases, dispatch, exceptions, exit_window, pairs, rain, storm, sweep};
 use crate::arch::percpu::PerCpu;
-use crate::report;
+use crate::arch::{budget, idt};
+use crate::session::Session;
+use crate::{init, report};
 
 /// The mutant loses every sample whose turn it is, without a trace.
 const SKIP_EVERY: u32 = 100;
@@ -23,8 +24,8 @@ const SKIP_EVERY: u32 = 100;
 /// by the NMI.
 static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 
-const KNOWN: &str = "panic, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, nmi-stack-overflow, \
-     skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases";
+const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
+     nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch";
 
 /// Does what the command line asks for.
 ///
@@ -44,13 +45,21 @@ pub fn trigger(name: &str) {
         "nmi-read" => acts::order(Act::ReadUnmapped),
         "nmi-stack-overflow" => acts::order(Act::OverflowStack),
         "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
-        "sweep" | "sweep-redirected" | "pairs" | "storm" | "exit-window" | "cases" => {}
+        "no-nmi-stack" => {
+            idt::take_nmi_stack_away();
+            init::require_nmi_stack();
+        }
+        "panic-in-rain" => {
+            rain::start();
+            panic!("a panic on request, in a rain of NMIs");
+        }
+        "sweep" | "sweep-redirected" | "pairs" | "storm" | "exit-window" | "cases" | "dispatch" => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
 }
 
 /// Does the experiment that the command line asks for, in place of sampling; tells whether there was one.
-pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu) -> bool {
+pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu, session: &mut Session) -> bool {
     match options.selftest {
         "sweep" => sweep::run(options, cpu),
         "sweep-redirected" => sweep::run_redirected(options, cpu),
@@ -58,6 +67,7 @@ pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu) -> bool {
         "storm" => storm::run(options, cpu),
         "exit-window" => exit_window::run(options, cpu),
         "cases" => cases::run(cpu),
+        "dispatch" => dispatch::run(options, cpu, session),
         _ => return false,
     }
     true

@@ -7,6 +7,8 @@ pub mod acts;
 #[cfg(feature = "selftest")]
 mod cases;
 #[cfg(feature = "selftest")]
+mod dispatch;
+#[cfg(feature = "selftest")]
 pub mod exceptions;
 #[cfg(feature = "selftest")]
 pub mod exit_window;
@@ -16,6 +18,8 @@ mod image;
 mod pairs;
 #[cfg(feature = "selftest")]
 mod placement;
+#[cfg(feature = "selftest")]
+pub mod rain;
 #[cfg(feature = "selftest")]
 mod storm;
 #[cfg(feature = "selftest")]
@@ -37,6 +41,10 @@ pub fn trigger(name: &str) {
 
 /// Does an experiment in place of sampling: this image knows none.
 #[cfg(not(feature = "selftest"))]
-pub const fn experiment(_: &nmiprof_wire::Options<'_>, _: &crate::arch::percpu::PerCpu) -> bool {
+pub const fn experiment(
+    _: &nmiprof_wire::Options<'_>,
+    _: &crate::arch::percpu::PerCpu,
+    _: &mut crate::session::Session,
+) -> bool {
     false
 }

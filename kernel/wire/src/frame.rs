@@ -349,11 +349,13 @@ pub enum Failure {
     Canary = 1 << 7,
     /// NMI-live: NMIs were still masked after the return.
     Live = 1 << 8,
+    /// Invariant Dispatch: an NMI had another outcome than the situation allows, or the situation did not arise.
+    Dispatch = 1 << 9,
 }
 
 impl Failure {
     /// Every failure, with its name.
-    pub const ALL: [(Self, &'static str); 9] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Once, "NMI-once"),
         (Self::Latch, "NMI-latch"),
         (Self::Registers, "registers"),
@@ -363,6 +365,7 @@ impl Failure {
         (Self::Dr7, "DR7"),
         (Self::Canary, "canary"),
         (Self::Live, "NMI-live"),
+        (Self::Dispatch, "dispatch"),
     ];
 
     /// Returns the bit.

@@ -36,7 +36,7 @@ use crate::Sampling;
 /// | `unsafe_nmi=on\|off` | | allow combinations that are known to be unsound |
 /// | `sweep_first=N` `sweep_last=N` | timer ticks | placements of the NMI sweep (`selftest=sweep`, `sweep-redirected`, `pairs`); seed and number of nestings of a storm (`selftest=storm`) |
 /// | `third_first=N` `third_last=N` | timer ticks | gaps from the second NMI to the third, for each placement (`selftest=pairs`) |
-/// | `mutant=NAME` | | which known defect the NMI entry has; known to the self-test image only |
+/// | `mutant=NAME` | | which known defect the NMI entry or the dispatcher has; known to the self-test image only |
 /// | `selftest=NAME` | | mutant or trigger; known to the self-test image only |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct Options<'a> {
@@ -80,7 +80,7 @@ pub struct Options<'a> {
     pub third_first: u32,
     /// Last gap from the second NMI to the third, in timer ticks.
     pub third_last: u32,
-    /// Known defect of the NMI entry; empty means none.
+    /// Known defect of the NMI entry or the dispatcher; empty means none.
     pub mutant: &'a str,
     /// Trigger of the self-test image; empty means none.
     pub selftest: &'a str,

@@ -55,7 +55,7 @@ pub struct NmiCounters {
     pub swallowed: u64,
     /// Empty runs that nothing explains.
     pub unknown: u64,
-    /// Runs claimed by system control port B (0x61): SERR or IOCHK.
+    /// Runs that system control port B (0x61) explains by SERR or IOCHK, and no handler claimed.
     pub external: u64,
     /// Runs that could not look at port 0x61 because another CPU was looking.
     pub reason_busy: u64,

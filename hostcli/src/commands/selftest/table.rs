@@ -91,6 +91,16 @@ fn write_findings(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
         let at = failed.place.as_deref().or(failed.reason.as_deref()).unwrap_or_default();
         writeln!(out, "    failed: ticks {}: {}: {}", failed.ticks, failed.kinds.join(", "), clean(at))?;
     }
+    for failed in outcome.failed_situations.iter().take(LISTED_MAX) {
+        let case = failed.case.map(|case| format!(" case {case}")).unwrap_or_default();
+        let reason = clean(failed.reason.as_deref().unwrap_or_default());
+        writeln!(
+            out,
+            "    failed: dispatch {}{case}: {} {reason}",
+            failed.dispatch,
+            failed.kinds.join(", ")
+        )?;
+    }
     if !outcome.complete {
         writeln!(out, "    not every placement was done")?;
     }
@@ -128,6 +138,7 @@ fn write_pairs(pairs: &Pairs, out: &mut dyn Write) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::sweep::Combination;
+    use crate::sweep::outcome::FailedSituation;
 
     fn text(sound: bool, change: impl Fn(&mut Outcome)) -> String {
         let combination = Combination::all().into_iter().find(|one| one.is_sound() == sound);
@@ -147,6 +158,20 @@ mod tests {
         assert!(text(true, |outcome| outcome.failures = 1).contains(" FAIL\n"));
         assert!(text(false, |outcome| outcome.failures = 1).ends_with("shown to fail\n"));
         assert!(text(false, |_| {}).contains("nothing showed it"));
+    }
+
+    #[test]
+    fn situations_that_failed_are_named() {
+        let text = text(true, |outcome| {
+            outcome.failures = 1;
+            outcome.failed_situations.push(FailedSituation {
+                dispatch: "walk-all",
+                case: Some(45),
+                kinds: vec!["dispatch"],
+                reason: None,
+            });
+        });
+        assert!(text.contains("    failed: dispatch walk-all case 45: dispatch"), "{text}");
     }
 
     #[test]

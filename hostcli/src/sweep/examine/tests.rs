@@ -6,9 +6,10 @@ use crate::capture::{CaptureError, Stream};
 use crate::images;
 use crate::sweep::boundary::Class;
 use crate::sweep::combination::PairRequest;
+use crate::sweep::dispatch::{CASES, Staged};
 use crate::sweep::placer::{Chunk, ChunkEnd, PairChunk};
 use crate::sweep::trace::{Step, StepKind, Trace};
-use nmiprof_wire::{Fatal, FaultReturn, Frame, NestedReturn, NmiEntry, Unmask};
+use nmiprof_wire::{CaseReport, Failure, Fatal, FaultReturn, Frame, NestedReturn, NmiEntry, Unmask};
 
 /// Ticks from arming the timer to the first boundary.
 const OFFSET: u32 = 30;
@@ -22,6 +23,20 @@ struct StandIn {
     dies_inside: bool,
     /// Whether the storm ends before its time.
     calms_down: bool,
+    /// Whether no situation of the dispatcher comes out right.
+    breaks_dispatch: bool,
+}
+
+impl Default for StandIn {
+    fn default() -> Self {
+        Self {
+            reference: reference(),
+            caught: &[],
+            dies_inside: false,
+            calms_down: false,
+            breaks_dispatch: false,
+        }
+    }
 }
 
 impl StandIn {
@@ -64,6 +79,13 @@ impl Placer for StandIn {
     fn pairs(&self, _: &Combination, _: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
         unreachable!("a made-up trace is of no entry, so there are no pairs")
     }
+
+    fn stage(&self, _: &Combination, staging: &Staging<'_>) -> Result<Staged, PlaceError> {
+        let is_broken = self.breaks_dispatch || self.caught.contains(&staging.mutant);
+        let failures = if is_broken { Failure::Dispatch.bit() } else { 0 };
+        let report = |case: &u16| CaseReport { case: *case, hits: 1, failures, ..CaseReport::default() };
+        Ok(Staged { cases: CASES.iter().map(report).collect(), end: ChunkEnd::Complete })
+    }
 }
 
 /// An NMI with a fault in its middle.
@@ -104,29 +126,41 @@ fn examine(stand_in: &StandIn, entry: NmiEntry) -> Outcome {
 
 #[test]
 fn a_sound_machine_has_nothing_missed_and_its_mutants_are_told_apart() {
-    let caught = &["no-window-check", "clear-early", "no-cr2-restore", "window-late"];
-    let stand_in = StandIn { reference: reference(), caught, dies_inside: false, calms_down: false };
+    let caught =
+        &["no-window-check", "clear-early", "no-cr2-restore", "window-late", "dispatch-keep-swallow"];
+    let stand_in = StandIn { caught, ..StandIn::default() };
     let outcome = examine(&stand_in, NmiEntry::Rostedt);
     assert_eq!((outcome.masked, outcome.reachable, outcome.hit), (52, 42, 42));
     assert!(outcome.missed.is_empty() && outcome.failures == 0 && outcome.complete);
     let mutants = &outcome.mutants;
-    assert_eq!((mutants.total, mutants.caught), (combination(NmiEntry::Rostedt).mutants().len(), 4));
-    assert!(mutants.survived.contains(&"save-again") && mutants.survived.contains(&"repeat-not-executing"));
+    let entry_mutants = combination(NmiEntry::Rostedt).mutants().len();
+    assert_eq!((mutants.total, mutants.caught), (entry_mutants + 3, 4 + 1));
+    for name in ["save-again", "repeat-not-executing", "dispatch-wrong-rip", "dispatch-always-b2b"] {
+        assert!(mutants.survived.contains(&name), "{name}");
+    }
     assert_eq!(mutants.not_built, ["no-gap-check"]);
     assert!(!outcome.is_as_claimed(), "some mutants were not caught");
+    assert_eq!(outcome.situations, 2 * CASES.len() as u64, "with either way to ask the handlers");
 }
 
 #[test]
 fn a_storm_that_the_sound_entry_does_not_survive_is_a_failure_of_it() {
-    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: false, calms_down: true };
+    let stand_in = StandIn { calms_down: true, ..StandIn::default() };
     let outcome = examine(&stand_in, NmiEntry::Rostedt);
     assert_eq!(outcome.failures_by_kind, [("storm", 1)].into());
+}
+
+#[test]
+fn a_sound_entry_under_a_broken_dispatcher_is_a_failure() {
+    let stand_in = StandIn { breaks_dispatch: true, ..StandIn::default() };
+    let outcome = examine(&stand_in, NmiEntry::Tristate);
+    assert_eq!(outcome.failures_by_kind["dispatch"], 2 * CASES.len() as u64);
     assert!(!outcome.is_as_claimed());
 }
 
 #[test]
 fn an_unsound_machine_is_shown_to_fail_and_then_left_alone() {
-    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: true, calms_down: false };
+    let stand_in = StandIn { dies_inside: true, ..StandIn::default() };
     let outcome = examine(&stand_in, NmiEntry::Naive);
     assert_eq!((outcome.failures, outcome.complete), (UNSOUND_DEATHS_MAX as u64, false));
     assert!(!outcome.sound && outcome.is_as_claimed());
@@ -134,7 +168,7 @@ fn an_unsound_machine_is_shown_to_fail_and_then_left_alone() {
 
 #[test]
 fn an_entry_that_the_image_does_not_hold_has_no_result() {
-    let stand_in = StandIn { reference: reference(), caught: &[], dies_inside: false, calms_down: false };
+    let stand_in = StandIn::default();
     let (code, program) = (Code::parse(images::SELFTEST).expect("ELF"), Program::at("/nowhere/qemu"));
     let examiner = Examiner {
         program: &program,

@@ -137,7 +137,7 @@ struct Variant {
 /// [`NoSuchVariant`] where the strategy does not come in that form.
 pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
     let variant = Variant { unmask: options.unmask, nested_return: options.nested_return };
-    let stub = if options.mutant.is_empty() {
+    let stub = if has_sound_entry(options) {
         sound_stub(options.nmi_entry, variant)
     } else {
         mutant_stub(options, variant)
@@ -151,6 +151,15 @@ pub fn install(options: &Options<'_>) -> Result<(), NoSuchVariant> {
     // SAFETY: (1) the stub is an NMI entry for this stack; (2) (caller) no NMI can arrive yet.
     unsafe { idt::install_nmi(stub) };
     Ok(())
+}
+
+/// Tells whether the entry is to be a sound one: no defect, or one that is not of the entry.
+fn has_sound_entry(options: &Options<'_>) -> bool {
+    #[cfg(feature = "selftest")]
+    if super::defect::Defect::named(options.mutant) != super::defect::Defect::None {
+        return true;
+    }
+    options.mutant.is_empty()
 }
 
 fn sound_stub(entry: NmiEntry, variant: Variant) -> Option<VirtAddr> {

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::sweep::combination::Request;
+use crate::sweep::dispatch::{Staged, Staging};
 use crate::sweep::placer::{Chunk, PairChunk, PlaceError};
 
 const RETURN: u64 = Landing::BASE + 7;
@@ -27,6 +28,10 @@ impl Placer for StandIn {
 
     fn storm(&self, _: &Combination, _: &str) -> Result<Chunk, PlaceError> {
         unreachable!("nor for storms")
+    }
+
+    fn stage(&self, _: &Combination, _: &Staging<'_>) -> Result<Staged, PlaceError> {
+        unreachable!("nor for situations")
     }
 
     fn pairs(&self, _: &Combination, request: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
