@@ -8,10 +8,8 @@ use nmiprof_ring::Producer;
 
 use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
-use crate::arch::frame::IretFrame;
 use crate::callchain::{self, DEPTH_MAX, End};
 use crate::memory::ring_memory::RingMemory;
-use crate::memory::stack::StackRange;
 use crate::nmi::Interrupted;
 
 /// Words of a payload before its return addresses.
@@ -82,8 +80,7 @@ impl Sampler {
             return;
         }
         if self.chains {
-            let Interrupted { frame, frame_pointer, thread_stack, .. } = interrupted;
-            return self.store_with_chain(frame, *frame_pointer, thread_stack);
+            return self.store_with_chain(interrupted);
         }
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS) else { return };
         record.push(cpu::timestamp());
@@ -93,13 +90,17 @@ impl Sampler {
 
     /// Stores a sample with its call chain: apart, so that a flat one does not pay for its registers.
     #[inline(never)]
-    fn store_with_chain(&mut self, frame: &IretFrame, frame_pointer: u64, thread_stack: &StackRange) {
+    fn store_with_chain(&mut self, interrupted: &Interrupted<'_>) {
+        let Interrupted { nmi, frame, frame_pointer, thread_stack } = interrupted;
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
         record.push(cpu::timestamp());
         record.push(frame.rip);
-        let end = callchain::walk(thread_stack, frame.rsp, frame_pointer, |address| {
+        let end = callchain::walk(thread_stack, frame.rsp, *frame_pointer, |address| {
             record.push(address);
         });
-        record.commit(Tag { truncated: end == End::Truncated }.to_bits());
+        if let End::Truncated(cut) = end {
+            nmi.counters.count_cut_chain(cut);
+        }
+        record.commit(Tag { truncated: end != End::Complete }.to_bits());
     }
 }

@@ -22,3 +22,5 @@ pub mod pic;
 #[cfg(feature = "selftest")]
 pub mod raise;
 pub mod serial;
+#[cfg(feature = "selftest")]
+pub mod switch_line;

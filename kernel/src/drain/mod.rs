@@ -13,6 +13,7 @@ use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, Drops, Frame, Sample};
 
 use crate::arch::cpu;
 use crate::arch::percpu::PerCpu;
+use crate::memory::frames;
 use crate::memory::ring_memory::RingMemory;
 use crate::sampler::FIXED_WORDS;
 use crate::stream;
@@ -86,21 +87,44 @@ impl Drain {
                 fault: dropped.fault,
             },
             nmi: self.cpu.nmi.snapshot(),
+            cut_chains: counters.cut_chains(),
             ring_pages: census.pages,
             ring_tables: census.tables,
             table_frames: counters.table_frames.read(),
-            decommitted: 0,
+            decommitted: self.ring.pages_released(),
             thread_syncs: counters.thread_syncs.read(),
             reserve_frames: reserve.frames,
             reserve_frames_min: reserve.frames_min,
             reserve_refilled: reserve.refilled,
+            frames_left: frames::left(),
         }
     }
 
+    /// Sends everything that waits, after showing it to `look`.
+    ///
+    /// # Panics
+    /// If the ring is corrupt.
+    #[cfg(feature = "selftest")]
+    pub fn flush_seen(&mut self, look: impl FnMut(Sample)) {
+        self.take_all_seen(look);
+        self.samples.send();
+    }
+
+    /// Returns where the ring is.
+    #[cfg(feature = "selftest")]
+    pub fn ring_address(&self) -> u64 {
+        self.ring.memory().start()
+    }
+
     fn take_all(&mut self) {
+        self.take_all_seen(|_| ());
+    }
+
+    fn take_all_seen(&mut self, mut look: impl FnMut(Sample)) {
         let Self { ring, samples, .. } = self;
         samples.dropped = ring.drops().total();
         let taken = ring.drain(usize::MAX, |record| {
+            look(sample_of(&record, 0));
             samples.push(&record);
             ControlFlow::Continue(())
         });

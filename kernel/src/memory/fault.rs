@@ -71,12 +71,23 @@ fn find(cpu: &PerCpu, fault: &PageFault, in_nmi: bool) -> Resolution {
     if refused || !vmalloc::contains(fault.address) {
         return Resolution::BadAddress;
     }
-    match lazy::sync_top_level(space::master_root(), fault.address) {
+    match sync(fault.address) {
         Synced::Copied => Resolution::Synced,
         Synced::NotInMaster => Resolution::BadAddress,
         Synced::AlreadyPresent if in_nmi => touch(cpu, fault.address),
         Synced::AlreadyPresent => Resolution::BadAddress,
     }
+}
+
+#[cfg(feature = "selftest")]
+fn sync(address: u64) -> Synced {
+    let root = crate::selftest::mutant_syncs_current().unwrap_or_else(paging::loaded);
+    lazy::install_top_level(root, space::master_root(), address)
+}
+
+#[cfg(not(feature = "selftest"))]
+fn sync(address: u64) -> Synced {
+    lazy::install_top_level(paging::loaded(), space::master_root(), address)
 }
 
 fn touch(cpu: &PerCpu, address: u64) -> Resolution {

@@ -66,7 +66,7 @@ impl LazyArea {
         space::sync_all(self.start);
     }
 
-    /// Takes the frame of one page back: its next touch is a first one again.
+    /// Takes the frame of one page away: its next touch is a first one again.
     ///
     /// # Context
     /// Thread. Nobody uses the page, on any CPU.

@@ -34,6 +34,17 @@ impl Drops {
     }
 }
 
+/// Call chains that were cut, by cause: their samples are stored. All are cumulative counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct CutChains {
+    /// The chain is longer than a record.
+    pub depth: u64,
+    /// A frame pointer or a return address made no sense.
+    pub pointer: u64,
+    /// A frame was not mapped: reading it faulted.
+    pub fault: u64,
+}
+
 /// Counters of the NMI path of one CPU. All are cumulative counts.
 ///
 /// Three equations hold on every consistent snapshot:
@@ -95,6 +106,7 @@ impl NmiCounters {
 /// | `sent` | u64 | samples | number of the next sample that the drain will send |
 /// | `dropped` | [`Drops`] | samples | by cause |
 /// | `nmi` | [`NmiCounters`] | NMIs | the NMI path |
+/// | `cut_chains` | [`CutChains`] | call chains | by cause |
 /// | `ring_pages` | u64 | pages | present leaf pages of the ring, counted in the page table |
 /// | `ring_tables` | u64 | frames | page tables of the ring, counted in the page table |
 /// | `table_frames` | u64 | frames | of these tables, those that a page fault inside an NMI made |
@@ -103,6 +115,7 @@ impl NmiCounters {
 /// | `reserve_frames` | u32 | frames | size of the frame reserve |
 /// | `reserve_frames_min` | u32 | frames | low-water mark of the frame reserve |
 /// | `reserve_refilled` | u64 | frames | frames that the reserve was refilled with since it was made |
+/// | `frames_left` | u64 | frames | free memory of the whole machine |
 ///
 /// Where nothing but the ring is lazy, `first_touches = ring_pages + decommitted`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
@@ -119,6 +132,8 @@ pub struct CpuTotals {
     pub dropped: Drops,
     /// The NMI path.
     pub nmi: NmiCounters,
+    /// Call chains that were cut.
+    pub cut_chains: CutChains,
     /// Present leaf pages of the ring, counted by walking the page table.
     pub ring_pages: u64,
     /// Page tables of the ring, counted by walking them.
@@ -135,6 +150,8 @@ pub struct CpuTotals {
     pub reserve_frames_min: u32,
     /// Frames that the reserve was refilled with since it was made.
     pub reserve_refilled: u64,
+    /// Frames that nobody has; of the whole machine, whichever CPU counted.
+    pub frames_left: u64,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a page fault changes in page tables, and its opposite.
 //!
 //! An area's top-level entry is made in the master's table only; every other address space that was made
-//! before lacks it until a fault copies it ([`sync_top_level`]). The tables below are then shared by all, and
+//! before lacks it until a fault copies it ([`install_top_level`]). The tables below are then shared by all, and
 //! are made by the fault that needs them, as the leaf is ([`install_leaf`]). A walk starts **from CR3**:
 //! in the middle of a switch between two address spaces nothing else says which one faulted.
 
@@ -14,11 +14,11 @@ use x86_64::instructions::tlb;
 use x86_64::structures::paging::{PageTableFlags, PhysFrame};
 use x86_64::{PhysAddr, VirtAddr};
 
-use super::{ADDRESS, ENTRIES, HUGE, MapError, PRESENT, TABLE, TOP_LEVEL, entry, entry_at, loaded, table_of};
+use super::{ADDRESS, ENTRIES, HUGE, MapError, PRESENT, TABLE, TOP_LEVEL, entry, entry_at, table_of};
 use crate::arch::layout::PAGE_BYTES;
 use crate::memory::frames;
 
-/// What [`sync_top_level`] found.
+/// What [`install_top_level`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synced {
     /// The entry was missing, and the master has it: it is copied now.
@@ -29,18 +29,10 @@ pub enum Synced {
     NotInMaster,
 }
 
-/// Copies the top-level entry of an address from the master to the table in CR3, if it is missing there.
-///
-/// # Context
-/// Any, the NMI included: no lock, no allocation.
-pub fn sync_top_level(master: PhysFrame, address: u64) -> Synced {
-    install_top_level(loaded(), master, address)
-}
-
 /// Copies the top-level entry of an address from the master to another table, if it is missing there.
 ///
 /// # Context
-/// As for [`sync_top_level`].
+/// Any, the NMI included: no lock, no allocation.
 pub fn install_top_level(root: PhysFrame, master: PhysFrame, address: u64) -> Synced {
     let own = entry(table_of(root), address, TOP_LEVEL);
     if own.load(Ordering::Acquire) & PRESENT != 0 {
