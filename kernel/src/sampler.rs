@@ -8,9 +8,12 @@ use nmiprof_ring::Producer;
 
 use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
+use crate::arch::frame::IretFrame;
 use crate::callchain::{self, DEPTH_MAX, End};
 use crate::memory::ring_memory::RingMemory;
+use crate::memory::stack::StackRange;
 use crate::nmi::Interrupted;
+use crate::nmi::counters::Counters;
 
 /// Words of a payload before its return addresses.
 pub const FIXED_WORDS: usize = 2;
@@ -80,7 +83,8 @@ impl Sampler {
             return;
         }
         if self.chains {
-            return self.store_with_chain(interrupted);
+            let Interrupted { nmi, frame, frame_pointer, thread_stack } = interrupted;
+            return self.store_with_chain(&nmi.counters, frame, *frame_pointer, thread_stack);
         }
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS) else { return };
         record.push(cpu::timestamp());
@@ -88,18 +92,24 @@ impl Sampler {
         record.commit(Tag::default().to_bits());
     }
 
-    /// Stores a sample with its call chain: apart, so that a flat one does not pay for its registers.
+    /// Stores a sample with its call chain: apart, so that a flat one does not pay for its registers, and with
+    /// each argument by itself, so that it does not pay for an [`Interrupted`] in memory.
     #[inline(never)]
-    fn store_with_chain(&mut self, interrupted: &Interrupted<'_>) {
-        let Interrupted { nmi, frame, frame_pointer, thread_stack } = interrupted;
+    fn store_with_chain(
+        &mut self,
+        counters: &Counters,
+        frame: &IretFrame,
+        frame_pointer: u64,
+        thread_stack: &StackRange,
+    ) {
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
         record.push(cpu::timestamp());
         record.push(frame.rip);
-        let end = callchain::walk(thread_stack, frame.rsp, *frame_pointer, |address| {
+        let end = callchain::walk(thread_stack, frame.rsp, frame_pointer, |address| {
             record.push(address);
         });
         if let End::Truncated(cut) = end {
-            nmi.counters.count_cut_chain(cut);
+            counters.count_cut_chain(cut);
         }
         record.commit(Tag { truncated: end != End::Complete }.to_bits());
     }
