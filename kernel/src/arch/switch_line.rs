@@ -82,6 +82,11 @@ pub unsafe fn run(root: PhysFrame) {
     unsafe { switch_line(root.start_address().as_u64()) };
 }
 
+/// Says which space the software takes for the current one.
+pub fn set_current(root: PhysFrame) {
+    CURRENT.store(root.start_address().as_u64(), Ordering::Relaxed);
+}
+
 /// Returns what the software takes for the current space.
 pub fn current() -> PhysFrame {
     PhysFrame::containing_address(PhysAddr::new_truncate(CURRENT.load(Ordering::Relaxed)))

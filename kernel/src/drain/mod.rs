@@ -9,7 +9,7 @@ mod chains;
 use core::ops::ControlFlow;
 
 use nmiprof_ring::{Consumer, Record};
-use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, Drops, Frame, Sample};
+use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, Drops, Frame, MemoryCounters, Sample};
 
 use crate::arch::cpu;
 use crate::arch::percpu::PerCpu;
@@ -89,14 +89,16 @@ impl Drain {
             nmi: self.cpu.nmi.snapshot(),
             cut_chains: counters.cut_chains(),
             ring_pages: census.pages,
-            ring_tables: census.tables,
-            table_frames: counters.table_frames.read(),
-            decommitted: self.ring.pages_released(),
-            thread_syncs: counters.thread_syncs.read(),
-            reserve_frames: reserve.frames,
             reserve_frames_min: reserve.frames_min,
-            reserve_refilled: reserve.refilled,
-            frames_left: frames::left(),
+            memory: MemoryCounters {
+                ring_tables: census.tables,
+                table_frames: counters.table_frames.read(),
+                decommitted: self.ring.pages_released(),
+                thread_syncs: counters.thread_syncs.read(),
+                reserve_frames: reserve.frames,
+                reserve_refilled: reserve.refilled,
+                frames_left: frames::left(),
+            },
         }
     }
 

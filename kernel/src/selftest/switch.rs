@@ -63,6 +63,7 @@ fn place(
     [from, to]: &[AddressSpace; 2],
 ) -> Placement {
     let before = cpu.nmi.snapshot();
+    switch_line::set_current(from.root());
     // SAFETY: the caller keeps both until the master is loaded again, below.
     unsafe { from.load() };
     session.sample(u64::from(period), || {
@@ -70,6 +71,7 @@ fn place(
         unsafe { switch_line::run(to.root()) };
     });
     let cr3_is_kept = paging::loaded() == to.root();
+    switch_line::set_current(space::master_root());
     space::load_master();
     let counts = since(&before, &cpu.nmi.snapshot());
     let (mut samples, mut last_rip) = (0, 0);
@@ -109,6 +111,7 @@ fn expected(ring: RingMode, rip: u64) -> [bool; 2] {
 fn drains_in(space: &AddressSpace, ring: RingMode, session: &mut Session) -> bool {
     session.sample(1_000, || cpu::nop_sled(cpu::SLED_INSTRUCTIONS));
     let before = space.has_top_level(session.ring_address());
+    switch_line::set_current(space.root());
     // SAFETY: the caller keeps it until the master is loaded again, below.
     unsafe { space.load() };
     session.flush(|_| ());
