@@ -75,9 +75,15 @@ impl Session {
             Sampling::Period(events) => events,
             Sampling::Frequency(hz) => (self.frequencies.apic_timer_hz / hz).max(1),
         };
-        self.cpu.nmi.counters.overflows.reset();
+        self.begin();
         self.start_with(period);
         info!("sampling: one {} sample every {period} events", self.event_name());
+    }
+
+    /// Begins to account for overflows and drops: those of the self-test don't count.
+    pub fn begin(&mut self) {
+        self.cpu.nmi.counters.overflows.reset();
+        self.drain.begin();
     }
 
     fn start_with(&mut self, period: u64) {
@@ -183,11 +189,6 @@ impl Session {
 /// What experiments do instead of [`Session::start`] and the rest.
 #[cfg(feature = "selftest")]
 impl Session {
-    /// Starts to account for overflows.
-    pub fn begin(&self) {
-        self.cpu.nmi.counters.overflows.reset();
-    }
-
     /// Samples one piece of code.
     pub fn sample(&mut self, period: u64, code: impl FnOnce()) {
         self.start_with(period);

@@ -8,7 +8,7 @@ mod chains;
 
 use core::ops::ControlFlow;
 
-use nmiprof_ring::{Consumer, Record};
+use nmiprof_ring::{Consumer, Drops as RingDrops, Record};
 use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, Drops, Frame, MemoryCounters, Sample};
 
 use crate::arch::cpu;
@@ -24,12 +24,30 @@ pub struct Drain {
     cpu: &'static PerCpu,
     ring: Consumer<'static, RingMemory>,
     samples: Samples,
+    /// Drops before sampling began: those of the self-test.
+    dropped_before: RingDrops,
 }
 
 impl Drain {
     /// Creates the drain of `ring`, which `cpu` fills.
     pub fn new(cpu: &'static PerCpu, ring: Consumer<'static, RingMemory>, chains: bool) -> Self {
-        Self { cpu, ring, samples: Samples::new(cpu.index, chains) }
+        Self { cpu, ring, samples: Samples::new(cpu.index, chains), dropped_before: RingDrops::default() }
+    }
+
+    /// Begins to account for drops.
+    pub fn begin(&mut self) {
+        self.dropped_before = self.ring.drops();
+    }
+
+    /// Reads the drops since the accounts began.
+    fn dropped(&self) -> Drops {
+        let (now, before) = (self.ring.drops(), self.dropped_before);
+        Drops {
+            ring_full: now.ring_full - before.ring_full,
+            no_frame: now.no_frame - before.no_frame,
+            throttled: 0,
+            fault: now.fault - before.fault,
+        }
     }
 
     /// Sends what waits, if it fills a block.
@@ -71,7 +89,6 @@ impl Drain {
 
     /// Reads all counters of the CPU.
     pub fn totals(&self) -> CpuTotals {
-        let dropped = self.ring.drops();
         let census = self.ring.memory().census();
         let reserve = self.cpu.reserve.counts();
         let counters = &self.cpu.nmi.counters;
@@ -80,12 +97,7 @@ impl Drain {
             time: cpu::timestamp(),
             overflows: counters.overflows.read(),
             sent: self.samples.sent,
-            dropped: Drops {
-                ring_full: dropped.ring_full,
-                no_frame: dropped.no_frame,
-                throttled: 0,
-                fault: dropped.fault,
-            },
+            dropped: self.dropped(),
             nmi: self.cpu.nmi.snapshot(),
             cut_chains: counters.cut_chains(),
             ring_pages: census.pages,
@@ -123,8 +135,8 @@ impl Drain {
     }
 
     fn take_all_seen(&mut self, mut look: impl FnMut(Sample)) {
+        self.samples.dropped = self.dropped().total();
         let Self { ring, samples, .. } = self;
-        samples.dropped = ring.drops().total();
         let taken = ring.drain(usize::MAX, |record| {
             look(sample_of(&record, 0));
             samples.push(&record);

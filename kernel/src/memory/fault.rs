@@ -45,7 +45,10 @@ pub enum Resolution {
     /// Another CPU has just mapped it: run the instruction again.
     Raced,
     /// The page is lazily mapped, and no frame is left.
-    NoFrame,
+    NoFrame {
+        /// Frames taken for tables before.
+        tables: u32,
+    },
     /// The access is wrong.
     BadAddress,
 }
@@ -94,7 +97,7 @@ fn touch(cpu: &PerCpu, address: u64) -> Resolution {
     match lazy::install_leaf(paging::loaded(), address, &cpu.reserve) {
         Ok(FramesTaken { pages: 0, .. }) => Resolution::Raced,
         Ok(FramesTaken { tables, .. }) => Resolution::FirstTouch { tables },
-        Err(InstallError::NoFrame) => Resolution::NoFrame,
+        Err(InstallError::NoFrame { tables }) => Resolution::NoFrame { tables },
         Err(InstallError::NoTable) => Resolution::BadAddress,
     }
 }

@@ -121,7 +121,11 @@ impl Counters {
                 self.table_frames.add(u64::from(tables));
             }
             Resolution::Synced => self.space_syncs.increment(),
-            Resolution::Raced | Resolution::NoFrame | Resolution::BadAddress => self.other_faults.increment(),
+            Resolution::NoFrame { tables } => {
+                self.other_faults.increment();
+                self.table_frames.add(u64::from(tables));
+            }
+            Resolution::Raced | Resolution::BadAddress => self.other_faults.increment(),
         }
     }
 

@@ -99,8 +99,11 @@ pub struct FramesTaken {
 /// Why [`install_leaf`] did not map a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallError {
-    /// The source has no frame; tables that were made on the way stay.
-    NoFrame,
+    /// The source has no frame left.
+    NoFrame {
+        /// Frames taken for tables, which stay.
+        tables: u32,
+    },
     /// The top-level entry is missing, or a huge page is in the way.
     NoTable,
 }
@@ -126,31 +129,33 @@ pub fn install_leaf(
             return Err(InstallError::NoTable);
         }
         let flags = if level == 0 { LEAF } else { TABLE };
-        let (value, made) = fill(entry(table & ADDRESS, address, level), flags, source)?;
+        let filled = fill(entry(table & ADDRESS, address, level), flags, source);
+        let (value, made) = filled.ok_or(InstallError::NoFrame { tables: taken.tables })?;
         *(if level == 0 { &mut taken.pages } else { &mut taken.tables }) += u32::from(made);
         table = value;
     }
     Ok(taken)
 }
 
-/// Puts a new frame into an entry that is empty, and tells what is in it then and whether that is new.
-fn fill(entry: &AtomicU64, flags: u64, source: &impl FrameSource) -> Result<(u64, bool), InstallError> {
+/// Puts a new frame into an entry that is empty, and tells what is in it then and whether that is new; nothing where
+/// it would have taken a frame and there is none.
+fn fill(entry: &AtomicU64, flags: u64, source: &impl FrameSource) -> Option<(u64, bool)> {
     // Acquire: what the entry names is seen as its maker left it.
     let found = entry.load(Ordering::Acquire);
     if found & PRESENT != 0 {
-        return Ok((found, false));
+        return Some((found, false));
     }
-    let frame = source.peek().ok_or(InstallError::NoFrame)?;
+    let frame = source.peek()?;
     let value = table_of(frame) | flags;
     // Release: whoever finds the entry finds a zeroed frame behind it. As in `install_top_level` there is
     // nothing to invalidate.
     match entry.compare_exchange(0, value, Ordering::Release, Ordering::Acquire) {
         Ok(_) => {
             source.take();
-            Ok((value, true))
+            Some((value, true))
         }
         // Another CPU was first (case 21); the frame stays in the source.
-        Err(found) => Ok((found, false)),
+        Err(found) => Some((found, false)),
     }
 }
 
