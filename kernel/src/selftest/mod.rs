@@ -13,6 +13,8 @@ mod image;
 #[cfg(feature = "selftest")]
 mod placement;
 #[cfg(feature = "selftest")]
+mod rival;
+#[cfg(feature = "selftest")]
 pub mod spaces;
 #[cfg(feature = "selftest")]
 mod storm;

@@ -2,12 +2,13 @@
 //!
 //! One process is made, filled, loaded, read, and dropped; then every frame must be back. While it is loaded a
 //! self-NMI walks user call chains that end in every bad way; its faults unmask NMIs, and a second self-NMI
-//! nests there.
+//! nests there. Before that a [rival] installs the same entries as a fault does.
 
 #![expect(unsafe_code, reason = "loads an address space and reads where nothing is mapped")]
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::rival;
 use crate::arch::fallible;
 use crate::arch::layout::{DIRECT_MAP, PAGE_BYTES, VMALLOC, direct};
 use crate::arch::paging::MapError;
@@ -83,6 +84,7 @@ static WRONG: AtomicU64 = AtomicU64::new(0);
 /// # Panics
 /// If anything is not as it must be.
 pub fn run(cpu: &'static PerCpu) {
+    rival::run();
     // The list of processes grows once, on the heap.
     drop(AddressSpace::new_process());
     let before = frames::left();

@@ -4,7 +4,8 @@
 //! Two processes for each placement are made *before* the ring. The first is loaded, sampling starts with a
 //! period that puts its one overflow somewhere in the [line](crate::arch::switch_line) that switches to the second,
 //! and the NMI is the first to notice that the ring is missing. It must bring the space up to date that CR3 says,
-//! and no other; the sample must arrive. In the end the drain reads the ring in one more old space.
+//! and no other; the sample must arrive. In the end an NMI meets an old space while the mapper's locks are held, and the
+//! drain reads the ring in another one.
 
 #![expect(unsafe_code, reason = "loads address spaces")]
 
@@ -15,6 +16,7 @@ use nmiprof_wire::{Failure, Frame, NmiCounters, Options, Placement, RingMode};
 use crate::arch::percpu::PerCpu;
 use crate::arch::switch_line::{self, Line};
 use crate::arch::{cpu, paging};
+use crate::memory::frames;
 use crate::memory::space::{self, AddressSpace};
 use crate::session::Session;
 use crate::{info, report, stream};
@@ -30,7 +32,7 @@ pub fn prepare(options: &Options<'_>) -> Vec<AddressSpace> {
         return Vec::new();
     }
     let placements = options.sweep_last.saturating_sub(options.sweep_first) as usize + 1;
-    let processes = (0..2 * placements + 1).map(|_| AddressSpace::new_process());
+    let processes = (0..2 * (placements + 1)).map(|_| AddressSpace::new_process());
     processes.collect::<Result<_, _>>().unwrap_or_else(|error| {
         report::configuration(format_args!(
             "no memory for two address spaces for each of {placements} placements ({error:?})"
@@ -50,8 +52,12 @@ pub fn run(options: &Options<'_>, cpu: &'static PerCpu, session: &mut Session, m
         failed += u32::from(placement.failures != 0);
         stream::send(&Frame::Placement(placement));
     }
-    let synced = old.pop().is_none_or(|last| drains_in(&last, options.ring, session));
-    info!("switch: {failed} placements with failures; the drain's own space is up to date: {synced}");
+    let (Some(first), Some(second)) = (old.pop(), old.pop()) else { return };
+    let locked = meets_locks_in(&first, options.ring, session);
+    let drained = drains_in(&second, options.ring, session);
+    info!(
+        "switch: {failed} placements with failures; up to date: under locks {locked}, by the drain {drained}"
+    );
 }
 
 /// Samples the switch between two spaces once.
@@ -105,6 +111,23 @@ fn expected(ring: RingMode, rip: u64) -> [bool; 2] {
         // Installed when the ring was made; or in the direct map, which every space has.
         RingMode::Sync | RingMode::Direct => [true, true],
     }
+}
+
+/// Takes samples in an old space while the locks of the mapper and of the frame allocator are held, and tells
+/// whether the space has the ring then.
+fn meets_locks_in(space: &AddressSpace, ring: RingMode, session: &mut Session) -> bool {
+    let before = space.has_top_level(session.ring_address());
+    switch_line::set_current(space.root());
+    // SAFETY: the caller keeps it until the master is loaded again, below.
+    unsafe { space.load() };
+    session.sample(1_000, || {
+        let _mapper = space::kernel();
+        frames::while_locked(|| cpu::nop_sled(cpu::SLED_INSTRUCTIONS));
+    });
+    space::load_master();
+    let mut samples = 0;
+    session.flush(|_| samples += 1);
+    before == (ring != RingMode::Lazy) && samples > 0 && space.has_top_level(session.ring_address())
 }
 
 /// Takes samples and drains them in an old space, and tells whether that has the ring then.
