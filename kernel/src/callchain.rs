@@ -4,15 +4,38 @@
 //! address. The walk in the NMI follows them upwards within the thread's stack and reads nothing outside of
 //! it, so a wrong pointer ends it and can do no harm. Whether what it read are return addresses at all is
 //! asked [later](genuine), in the drain: that would be a quarter of the walk.
+//! User code's frames lie anywhere and may be absent: there a read that faults ends the walk.
 //!
 //! A sample in the first or last instructions of a function, where RBP is still or again the caller's,
 //! misses the function's direct caller: frame pointers can't tell.
 
+use crate::arch::fallible;
+use crate::arch::layout::is_user;
 use crate::memory::space;
 use crate::memory::stack::{Frames, StackRange};
 
 /// Most return addresses in a chain.
 pub const DEPTH_MAX: usize = 64;
+
+/// How a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// At the outermost function.
+    Complete,
+    /// Before that.
+    Truncated(Cut),
+}
+
+/// Why a walk ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The chain is longer than a record.
+    Depth,
+    /// A frame pointer or return address that makes no sense.
+    Pointer,
+    /// A frame that is not mapped.
+    Fault,
+}
 
 /// A walk up a stack: an iterator over return addresses, innermost first.
 ///
@@ -55,3 +78,41 @@ impl Iterator for Walk {
 pub fn genuine(words: impl Iterator<Item = u64>) -> usize {
     words.take_while(|word| space::is_text(*word)).count()
 }
+
+/// Hands the return addresses of user code to `push`, innermost first, at most `depth_max`.
+///
+/// The frames are read in the address space in CR3, which is that of the interrupted code.
+///
+/// # Context
+/// Any, the NMI included; may fault, see [`fallible::read_pair`].
+#[cfg_attr(
+    not(feature = "selftest"),
+    expect(dead_code, reason = "only the self-test makes processes so far")
+)]
+pub fn walk_user(stack_pointer: u64, frame_pointer: u64, depth_max: usize, mut push: impl FnMut(u64)) -> End {
+    let (mut lowest, mut frame) = (stack_pointer, frame_pointer);
+    for _ in 0..depth_max.min(DEPTH_MAX) {
+        if frame == 0 {
+            return End::Complete;
+        }
+        let sensible = frame >= lowest && frame.is_multiple_of(WORD) && is_user(frame, FRAME_BYTES);
+        if !sensible {
+            return End::Truncated(Cut::Pointer);
+        }
+        let Ok([caller, return_address]) = fallible::read_user_pair(frame) else {
+            return End::Truncated(Cut::Fault);
+        };
+        if return_address == 0 {
+            return End::Complete;
+        }
+        if !is_user(return_address, 1) {
+            return End::Truncated(Cut::Pointer);
+        }
+        push(return_address);
+        (lowest, frame) = (frame + FRAME_BYTES, caller);
+    }
+    if frame == 0 { End::Complete } else { End::Truncated(Cut::Depth) }
+}
+
+const WORD: u64 = size_of::<u64>() as u64;
+const FRAME_BYTES: u64 = size_of::<[u64; 2]>() as u64;

@@ -26,9 +26,10 @@ extern "C" fn profile() -> ! {
         Options::parse(command_line).unwrap_or_else(|error| report::configuration(format_args!("{error}")));
     let mut workloads = init::workloads(&options);
     let cpu = init::cpu(&options);
+    let prepared = selftest::prepare(&options);
     let mut session = Session::new(options, cpu);
     selftest::trigger(options.selftest);
-    if selftest::experiment(&options, cpu, &mut session) {
+    if selftest::experiment(&options, cpu, &mut session, prepared) {
         workloads.clear();
     } else {
         session.measure_steps(&mut workloads);

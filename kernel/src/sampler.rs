@@ -9,7 +9,7 @@ use nmiprof_ring::Producer;
 use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
 use crate::callchain::{DEPTH_MAX, Walk};
-use crate::memory::vmalloc::LazyArea;
+use crate::memory::ring_memory::RingMemory;
 use crate::nmi::Interrupted;
 
 /// Words of a payload before its return addresses.
@@ -19,7 +19,7 @@ pub const FIXED_WORDS: usize = 2;
 pub struct Sampler {
     /// The source of overflows.
     pub pmu: VirtualPmu<LocalApic>,
-    ring: Producer<'static, LazyArea>,
+    ring: Producer<'static, RingMemory>,
     chains: bool,
 }
 
@@ -28,29 +28,34 @@ pub struct Sampler {
 pub struct Tag {
     /// The call chain was cut.
     pub truncated: bool,
+    /// It was cut at a frame that is not mapped.
+    pub faulted: bool,
 }
 
 impl Tag {
     const TRUNCATED: u64 = 1 << 0;
+    const FAULTED: u64 = 1 << 1;
 
     const fn to_bits(self) -> u64 {
-        if self.truncated { Self::TRUNCATED } else { 0 }
+        let truncated = if self.truncated { Self::TRUNCATED } else { 0 };
+        let faulted = if self.faulted { Self::FAULTED } else { 0 };
+        truncated | faulted
     }
 
     /// Reads a record's tag.
     pub const fn from_bits(bits: u64) -> Self {
-        Self { truncated: bits & Self::TRUNCATED != 0 }
+        Self { truncated: bits & Self::TRUNCATED != 0, faulted: bits & Self::FAULTED != 0 }
     }
 }
 
 impl Sampler {
     /// Creates a sampler that writes to `ring`.
-    pub const fn new(pmu: VirtualPmu<LocalApic>, ring: Producer<'static, LazyArea>, chains: bool) -> Self {
+    pub const fn new(pmu: VirtualPmu<LocalApic>, ring: Producer<'static, RingMemory>, chains: bool) -> Self {
         Self { pmu, ring, chains }
     }
 
     /// Gives the ring back.
-    pub fn into_ring(self) -> Producer<'static, LazyArea> {
+    pub fn into_ring(self) -> Producer<'static, RingMemory> {
         self.ring
     }
 
@@ -95,6 +100,6 @@ impl Sampler {
         record.push(cpu::timestamp());
         record.push(frame.rip);
         let walk = record.extend(Walk::new(interrupted.thread_stack, frame.rsp, interrupted.frame_pointer));
-        record.commit(Tag { truncated: !walk.is_complete() }.to_bits());
+        record.commit(Tag { truncated: !walk.is_complete(), faulted: false }.to_bits());
     }
 }

@@ -16,10 +16,10 @@ use crate::arch::cpu::{self, BrandString};
 use crate::arch::percpu::PerCpu;
 use crate::calibrate::{self, Calibration};
 use crate::drain::Drain;
-use crate::memory::vmalloc::LazyArea;
+use crate::memory::ring_memory::RingMemory;
 use crate::sampler::Sampler;
 use crate::workloads::Task;
-use crate::{info, report, stream};
+use crate::{info, report, stream, warning};
 
 type VirtualLapicPmu = VirtualPmu<LocalApic>;
 
@@ -31,7 +31,7 @@ pub struct Session {
     frequencies: Frequencies,
     calibration: Calibration,
     /// The ring's producer, while the NMI does not have it.
-    ring: Option<Producer<'static, LazyArea>>,
+    ring: Option<Producer<'static, RingMemory>>,
     drain: Drain,
     /// When to repeat the description of the run.
     next_hello: u64,
@@ -75,14 +75,24 @@ impl Session {
             Sampling::Period(events) => events,
             Sampling::Frequency(hz) => (self.frequencies.apic_timer_hz / hz).max(1),
         };
+        self.begin();
+        self.start_with(period);
+        info!("sampling: one {} sample every {period} events", self.event_name());
+    }
+
+    /// Begins to account for overflows and drops: those of the self-test don't count.
+    pub fn begin(&mut self) {
+        self.cpu.nmi.counters.overflows.reset();
+        self.drain.begin();
+    }
+
+    fn start_with(&mut self, period: u64) {
         let mut pmu = VirtualLapicPmu::new(self.cpu.apic, self.calibration.resume_ticks);
         pmu.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
-        self.cpu.nmi.counters.overflows.reset();
         let started =
             self.cpu.nmi.start(self.cpu.apic, Box::new(Sampler::new(pmu, ring, self.options.chains)));
         started.expect("the self-test has started the same timer");
-        info!("sampling: one {} sample every {period} events", self.event_name());
     }
 
     /// Works on the tasks in turn until the time is over, and drains meanwhile.
@@ -105,6 +115,7 @@ impl Session {
     /// Sends what is left, the tasks' results, and the final counters.
     pub fn finish(&mut self, tasks: &[Task]) {
         self.drain.flush();
+        self.warn();
         for task in tasks {
             stream::send(&Frame::Workload(task.result()));
         }
@@ -116,10 +127,18 @@ impl Session {
     fn tend(&mut self) {
         self.cpu.reserve.refill();
         self.drain.poll();
+        self.warn();
         if cpu::timestamp() >= self.next_hello {
             self.drain.next_epoch();
             self.introduce();
             stream::send(&Frame::Sync(self.drain.totals()));
+        }
+    }
+
+    /// Reports the first page fault inside an NMI, where that was asked for.
+    fn warn(&self) {
+        if let Some((address, rip)) = self.cpu.nmi.first_fault.take().filter(|_| self.options.warn_fault) {
+            warning!("first page fault inside an NMI: RIP {rip:#x}, address {address:#x} (warn_fault=on)");
         }
     }
 
@@ -167,19 +186,56 @@ impl Session {
     }
 }
 
+/// What experiments do instead of [`Session::start`] and the rest.
+#[cfg(feature = "selftest")]
+impl Session {
+    /// Samples one piece of code.
+    pub fn sample(&mut self, period: u64, code: impl FnOnce()) {
+        self.start_with(period);
+        code();
+        self.stop();
+    }
+
+    /// Sends everything that waits, after showing it to `look`.
+    pub fn flush(&mut self, look: impl FnMut(nmiprof_wire::Sample)) {
+        self.drain.flush_seen(look);
+    }
+
+    /// Fills the reserve up.
+    pub fn refill(&self) {
+        self.cpu.reserve.refill();
+    }
+
+    /// Returns where the ring is.
+    pub fn ring_address(&self) -> u64 {
+        self.drain.ring_address()
+    }
+}
+
 fn make_ring(
     options: &Options<'_>,
-) -> (Producer<'static, LazyArea>, nmiprof_ring::Consumer<'static, LazyArea>) {
-    let area = LazyArea::new(options.ring_bytes).unwrap_or_else(|error| {
+) -> (Producer<'static, RingMemory>, nmiprof_ring::Consumer<'static, RingMemory>) {
+    let memory = RingMemory::new(options.ring, options.ring_bytes).unwrap_or_else(|error| {
         report::configuration(format_args!(
-            "ring_bytes={}: {error:?}; choose a smaller ring",
-            options.ring_bytes
+            "ring={} ring_bytes={}: {error:?}; choose a smaller ring",
+            options.ring, options.ring_bytes
         ))
     });
-    let ring = Ring::new(area).unwrap_or_else(|error| {
-        report::configuration(format_args!("ring_bytes={}: {error}", options.ring_bytes))
+    let ring = Ring::new(memory).and_then(|ring| match options.decommit {
+        0 => Ok(ring),
+        pages => ring.decommitting(pages as usize),
     });
-    Box::leak(Box::new(ring)).split()
+    let ring = ring.unwrap_or_else(|error| {
+        report::configuration(format_args!(
+            "ring_bytes={} decommit={}: {error}",
+            options.ring_bytes, options.decommit
+        ))
+    });
+    #[cfg_attr(not(feature = "selftest"), expect(unused_mut, reason = "only a mutant changes it"))]
+    let (producer, mut consumer) = Box::leak(Box::new(ring)).split();
+    #[cfg(feature = "selftest")]
+    crate::selftest::gap::prepare(options, &mut consumer);
+    (producer, consumer)
 }
 
 fn report_clock(frequencies: &Frequencies, calibration: &Calibration) {

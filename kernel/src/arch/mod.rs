@@ -42,3 +42,5 @@ pub mod reload;
 pub mod serial;
 #[cfg(feature = "selftest")]
 pub mod shadow;
+#[cfg(feature = "selftest")]
+pub mod switch_line;

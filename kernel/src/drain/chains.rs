@@ -4,10 +4,10 @@ use alloc::boxed::Box;
 use alloc::vec;
 
 use nmiprof_ring::Record;
-use nmiprof_wire::{Frame, StacksEncoder, stacks};
+use nmiprof_wire::{CutChains, Frame, StacksEncoder, stacks};
 
-use crate::callchain::{self, DEPTH_MAX};
-use crate::memory::vmalloc::LazyArea;
+use crate::callchain::{self, Cut, DEPTH_MAX};
+use crate::memory::ring_memory::RingMemory;
 use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
 
@@ -17,6 +17,7 @@ pub(super) struct Chains {
     slots: Box<[Slot]>,
     used: usize,
     encoder: StacksEncoder,
+    cut: CutChains,
 }
 
 /// A node of the tree; `node` 0 is an empty slot (0 is a root, which is never stored).
@@ -34,7 +35,7 @@ impl Chains {
 
     pub(super) fn new(cpu: u16) -> Self {
         let slots = vec![Slot::default(); Self::SLOTS].into_boxed_slice();
-        Self { cpu, slots, used: 0, encoder: StacksEncoder::new() }
+        Self { cpu, slots, used: 0, encoder: StacksEncoder::new(), cut: CutChains::default() }
     }
 
     pub(super) const fn epoch(&self) -> u32 {
@@ -46,13 +47,41 @@ impl Chains {
     }
 
     /// Returns the node of a record's innermost caller.
-    pub(super) fn intern(&mut self, record: &Record<'_, LazyArea>) -> u32 {
+    pub(super) fn intern(&mut self, record: &Record<'_, RingMemory>) -> u32 {
         let callers = callchain::genuine(record.words().skip(FIXED_WORDS));
         let end = FIXED_WORDS + callers;
-        let truncated = Tag::from_bits(record.tag()).truncated || end < record.len();
-        let root = if truncated { stacks::ROOT_TRUNCATED } else { stacks::ROOT_COMPLETE };
+        let cut = Self::find_cut(Tag::from_bits(record.tag()), callers, end < record.len());
+        if let Some(cut) = cut {
+            self.count(cut);
+        }
+        let root = if cut.is_some() { stacks::ROOT_TRUNCATED } else { stacks::ROOT_COMPLETE };
         let callers = (FIXED_WORDS..end).rev().filter_map(|index| record.word(index));
         callers.fold(root, |parent, ip| self.node(parent, ip))
+    }
+
+    /// Returns how many chains were cut so far, by cause.
+    pub(super) const fn cut(&self) -> CutChains {
+        self.cut
+    }
+
+    /// Tells why a chain of so many callers was cut, if it was. What is no return address is a wrong pointer that
+    /// the walk could not see.
+    const fn find_cut(tag: Tag, callers: usize, has_garbage: bool) -> Option<Cut> {
+        match tag {
+            _ if has_garbage => Some(Cut::Pointer),
+            Tag { faulted: true, .. } => Some(Cut::Fault),
+            Tag { truncated: true, .. } if callers == DEPTH_MAX => Some(Cut::Depth),
+            Tag { truncated: true, .. } => Some(Cut::Pointer),
+            _ => None,
+        }
+    }
+
+    const fn count(&mut self, cut: Cut) {
+        match cut {
+            Cut::Depth => self.cut.depth += 1,
+            Cut::Pointer => self.cut.pointer += 1,
+            Cut::Fault => self.cut.fault += 1,
+        }
     }
 
     fn node(&mut self, parent: u32, ip: u64) -> u32 {

@@ -8,12 +8,13 @@ mod chains;
 
 use core::ops::ControlFlow;
 
-use nmiprof_ring::{Consumer, Record};
-use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, Drops, Frame, Sample};
+use nmiprof_ring::{Consumer, Drops as RingDrops, Record};
+use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, CutChains, Drops, Frame, MemoryCounters, Sample};
 
 use crate::arch::cpu;
 use crate::arch::percpu::PerCpu;
-use crate::memory::vmalloc::LazyArea;
+use crate::memory::frames;
+use crate::memory::ring_memory::RingMemory;
 use crate::sampler::FIXED_WORDS;
 use crate::stream;
 use chains::Chains;
@@ -21,14 +22,32 @@ use chains::Chains;
 /// The drain of one CPU's ring.
 pub struct Drain {
     cpu: &'static PerCpu,
-    ring: Consumer<'static, LazyArea>,
+    ring: Consumer<'static, RingMemory>,
     samples: Samples,
+    /// Drops before sampling began: those of the self-test.
+    dropped_before: RingDrops,
 }
 
 impl Drain {
     /// Creates the drain of `ring`, which `cpu` fills.
-    pub fn new(cpu: &'static PerCpu, ring: Consumer<'static, LazyArea>, chains: bool) -> Self {
-        Self { cpu, ring, samples: Samples::new(cpu.index, chains) }
+    pub fn new(cpu: &'static PerCpu, ring: Consumer<'static, RingMemory>, chains: bool) -> Self {
+        Self { cpu, ring, samples: Samples::new(cpu.index, chains), dropped_before: RingDrops::default() }
+    }
+
+    /// Begins to account for drops.
+    pub fn begin(&mut self) {
+        self.dropped_before = self.ring.drops();
+    }
+
+    /// Reads the drops since the accounts began.
+    fn dropped(&self) -> Drops {
+        let (now, before) = (self.ring.drops(), self.dropped_before);
+        Drops {
+            ring_full: now.ring_full - before.ring_full,
+            no_frame: now.no_frame - before.no_frame,
+            throttled: 0,
+            fault: now.fault - before.fault,
+        }
     }
 
     /// Sends what waits, if it fills a block.
@@ -70,28 +89,56 @@ impl Drain {
 
     /// Reads all counters of the CPU.
     pub fn totals(&self) -> CpuTotals {
-        let dropped = self.ring.drops();
+        let census = self.ring.memory().census();
+        let reserve = self.cpu.reserve.counts();
+        let counters = &self.cpu.nmi.counters;
         CpuTotals {
             cpu: self.cpu.index,
             time: cpu::timestamp(),
-            overflows: self.cpu.nmi.counters.overflows.read(),
+            overflows: counters.overflows.read(),
             sent: self.samples.sent,
-            dropped: Drops {
-                ring_full: dropped.ring_full,
-                no_frame: dropped.no_frame,
-                throttled: 0,
-                fault: dropped.fault,
-            },
+            dropped: self.dropped(),
             nmi: self.cpu.nmi.snapshot(),
-            ring_pages: self.ring.memory().present_pages(),
-            reserve_frames_min: self.cpu.reserve.min(),
+            cut_chains: self.samples.cut_chains(),
+            ring_pages: census.pages,
+            reserve_frames_min: reserve.frames_min,
+            memory: MemoryCounters {
+                ring_tables: census.tables,
+                table_frames: counters.table_frames.read(),
+                decommitted: self.ring.pages_released(),
+                thread_syncs: counters.thread_syncs.read(),
+                reserve_frames: reserve.frames,
+                reserve_refilled: reserve.refilled,
+                frames_left: frames::left(),
+            },
         }
     }
 
+    /// Sends everything that waits, after showing it to `look`.
+    ///
+    /// # Panics
+    /// If the ring is corrupt.
+    #[cfg(feature = "selftest")]
+    pub fn flush_seen(&mut self, look: impl FnMut(Sample)) {
+        self.take_all_seen(look);
+        self.samples.send();
+    }
+
+    /// Returns where the ring is.
+    #[cfg(feature = "selftest")]
+    pub fn ring_address(&self) -> u64 {
+        self.ring.memory().start()
+    }
+
     fn take_all(&mut self) {
+        self.take_all_seen(|_| ());
+    }
+
+    fn take_all_seen(&mut self, mut look: impl FnMut(Sample)) {
+        self.samples.dropped = self.dropped().total();
         let Self { ring, samples, .. } = self;
-        samples.dropped = ring.drops().total();
         let taken = ring.drain(usize::MAX, |record| {
+            look(sample_of(&record, 0));
             samples.push(&record);
             ControlFlow::Continue(())
         });
@@ -99,7 +146,7 @@ impl Drain {
     }
 }
 
-fn sample_of(record: &Record<'_, LazyArea>, stack: u32) -> Sample {
+fn sample_of(record: &Record<'_, RingMemory>, stack: u32) -> Sample {
     Sample { time: record.word(0).unwrap_or_default(), ip: record.word(1).unwrap_or_default(), stack }
 }
 
@@ -120,7 +167,11 @@ impl Samples {
         Self { cpu, sent: 0, dropped: 0, block, chains: chains.then(|| Chains::new(cpu)) }
     }
 
-    fn push(&mut self, record: &Record<'_, LazyArea>) {
+    fn cut_chains(&self) -> CutChains {
+        self.chains.as_ref().map_or(CutChains::default(), Chains::cut)
+    }
+
+    fn push(&mut self, record: &Record<'_, RingMemory>) {
         if self.chains.as_ref().is_some_and(Chains::is_nearly_full) {
             self.next_epoch();
         }

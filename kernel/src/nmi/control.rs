@@ -19,6 +19,12 @@ impl PerCpu {
         Ok(())
     }
 
+    /// Tells whether sampling is on.
+    #[cfg(feature = "selftest")]
+    pub fn is_sampling(&self) -> bool {
+        self.sampler.is_on()
+    }
+
     /// Stops to sample on this CPU and takes the sampler back.
     pub fn stop(&self, apic: LocalApic) -> Option<Box<Sampler>> {
         apic.mask_timer();

@@ -2,7 +2,7 @@
 //!
 //! [`entry`] is the assembly that survives nesting; it calls [`run`], which asks the [`dispatch`]er's
 //! handlers what happened. Everything below runs with **no lock, no allocation, no panic, no formatting,
-//! no float and no unbounded loop**. It may fault in one place only: the ring's first touch of a page.
+//! no float and no unbounded loop**. It may fault where it touches ring memory, and nowhere else.
 
 #![expect(unsafe_code, reason = "hands the NMI its own state, by the invariant NMI-once")]
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
@@ -18,6 +18,7 @@ pub mod dispatch;
 pub mod entry;
 #[cfg(feature = "selftest")]
 pub mod experiment;
+mod first_fault;
 mod handlers;
 mod slot;
 #[cfg(feature = "selftest")]
@@ -31,12 +32,14 @@ use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
 use crate::arch::percpu;
+use crate::memory::fault::{PageFault, Resolution};
 use crate::memory::stack::StackRange;
 use crate::report;
 use crate::sampler::Sampler;
 use counters::Counters;
 use dispatch::Dispatcher;
 use entry::NmiStack;
+pub use first_fault::FirstFault;
 use slot::SamplerSlot;
 
 /// An address that no instruction has: no NMI came before.
@@ -52,8 +55,10 @@ pub struct PerCpu {
     /// Self-NMIs sent and not claimed. Written by whoever sends on this CPU, thread or NMI, and cleared by
     /// the handler.
     self_nmis: AtomicU32,
-    /// Send a self-NMI at each first touch of a ring page. Written by the thread, read by the NMI.
+    /// Send a self-NMI at each page fault that is resolved. Written by the thread, read by the NMI.
     nest_on_first_touch: AtomicBool,
+    /// The first page fault inside an NMI.
+    pub first_fault: FirstFault,
     /// The experiment of the NMI sweep.
     #[cfg(feature = "selftest")]
     pub experiment: experiment::Experiment,
@@ -101,6 +106,7 @@ impl PerCpu {
             counters: Counters::new(),
             self_nmis: AtomicU32::new(0),
             nest_on_first_touch: AtomicBool::new(false),
+            first_fault: FirstFault::new(),
             #[cfg(feature = "selftest")]
             experiment: experiment::Experiment::default(),
             #[cfg(feature = "selftest")]
@@ -135,14 +141,12 @@ impl PerCpu {
         self.masked_fault_return && self.sampler.is_in_use()
     }
 
-    /// Counts a page fault inside the NMI.
-    pub fn count_page_fault(&self) {
-        self.counters.page_faults.increment();
-    }
-
-    /// Reacts to the first touch of a lazily mapped page, inside the NMI.
-    pub fn first_touch(&self, apic: LocalApic) {
-        if self.nest_on_first_touch.load(Ordering::Relaxed) {
+    /// Counts a page fault inside the NMI, and provokes a nested NMI if it is resolved and that was asked for.
+    pub fn count_page_fault(&self, fault: &PageFault, resolution: Resolution, apic: LocalApic) {
+        self.counters.count_page_fault(resolution);
+        self.first_fault.note(fault);
+        let resolved = matches!(resolution, Resolution::FirstTouch { .. } | Resolution::Synced);
+        if resolved && self.nest_on_first_touch.load(Ordering::Relaxed) {
             self.send_self_nmi(apic);
         }
     }
@@ -267,6 +271,8 @@ fn handle<'a>(
     crate::selftest::exceptions::raise_all(nmi, cpu.apic);
     #[cfg(feature = "selftest")]
     nmi.staging.act(nmi, cpu.apic, frame.rip);
+    #[cfg(feature = "selftest")]
+    crate::selftest::spaces::walk_all(cpu);
     let interrupted = Interrupted { nmi, frame, frame_pointer, thread_stack: &cpu.thread_stack };
     let mut run = Run { interrupted, sampler };
     dispatch::dispatch(dispatcher, &mut run);

@@ -52,6 +52,16 @@ impl SamplerSlot {
         (!sampler.is_null()).then(|| unsafe { Box::from_raw(sampler) })
     }
 
+    /// Tells whether sampling is on.
+    ///
+    /// # Context
+    /// Thread.
+    #[cfg(feature = "selftest")]
+    pub(super) fn is_on(&self) -> bool {
+        // Relaxed: as in `is_in_use`.
+        !self.0.load(Ordering::Relaxed).is_null()
+    }
+
     /// Tells whether the handler is running.
     #[inline]
     pub(super) fn is_in_use(&self) -> bool {

@@ -2,18 +2,23 @@
 
 #![expect(unsafe_code, reason = "breaks the machine on purpose")]
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nmiprof_wire::Options;
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::structures::DescriptorTablePointer;
+use x86_64::structures::paging::PhysFrame;
 
 use super::acts::{self, Act};
-use super::{cases, dispatch, exceptions, exit_window, pairs, rain, storm, sweep};
+use super::{
+    cases, dispatch, exceptions, exit_window, first_touch, gap, pairs, rain, spaces, storm, sweep, switch,
+};
 use crate::arch::percpu::PerCpu;
-use crate::arch::{budget, idt};
+use crate::arch::{budget, idt, switch_line};
+use crate::memory::space::AddressSpace;
 use crate::session::Session;
 use crate::{init, report};
 
@@ -24,8 +29,12 @@ const SKIP_EVERY: u32 = 100;
 /// by the NMI.
 static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 
+/// The mutant that trusts the software's idea of the current address space. Written by the trigger.
+static SYNC_CURRENT: AtomicBool = AtomicBool::new(false);
+
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
-     nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch";
+     nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, \
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first";
 
 /// Does what the command line asks for.
 ///
@@ -53,13 +62,40 @@ pub fn trigger(name: &str) {
             rain::start();
             panic!("a panic on request, in a rain of NMIs");
         }
-        "sweep" | "sweep-redirected" | "pairs" | "storm" | "exit-window" | "cases" | "dispatch" => {}
+        switch::SYNC_CURRENT => SYNC_CURRENT.store(true, Ordering::Relaxed),
+        "sweep"
+        | "sweep-redirected"
+        | "pairs"
+        | "storm"
+        | "exit-window"
+        | "cases"
+        | "dispatch"
+        | switch::NAME
+        | spaces::NAME
+        | first_touch::NAME
+        | gap::GAP
+        | gap::PUBLISH_FIRST => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
 }
 
+/// What an experiment needs from before the ring was made: address spaces that are older.
+pub struct Prepared(Vec<AddressSpace>);
+
+/// Prepares the experiment that the command line asks for.
+pub fn prepare(options: &Options<'_>) -> Prepared {
+    let mut old = switch::prepare(options);
+    old.extend(first_touch::prepare(options));
+    Prepared(old)
+}
+
 /// Does the experiment that the command line asks for, in place of sampling; tells whether there was one.
-pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu, session: &mut Session) -> bool {
+pub fn experiment(
+    options: &Options<'_>,
+    cpu: &'static PerCpu,
+    session: &mut Session,
+    Prepared(old): Prepared,
+) -> bool {
     match options.selftest {
         "sweep" => sweep::run(options, cpu),
         "sweep-redirected" => sweep::run_redirected(options, cpu),
@@ -68,9 +104,20 @@ pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu, session: &mut Ses
         "exit-window" => exit_window::run(options, cpu),
         "cases" => cases::run(cpu),
         "dispatch" => dispatch::run(options, cpu, session),
+        switch::NAME | switch::SYNC_CURRENT => switch::run(options, cpu, session, old),
+        spaces::NAME => spaces::run(cpu),
+        first_touch::NAME => first_touch::run(options, session, &old),
         _ => return false,
     }
     true
+}
+
+/// Returns the address space that the mutated fault handler brings up to date, in place of the one in CR3.
+///
+/// # Context
+/// A page fault, also in the NMI.
+pub fn mutant_syncs_current() -> Option<PhysFrame> {
+    SYNC_CURRENT.load(Ordering::Relaxed).then(switch_line::current)
 }
 
 /// Says what the self-test found, when sampling is over.

@@ -13,6 +13,10 @@ pub mod exceptions;
 #[cfg(feature = "selftest")]
 pub mod exit_window;
 #[cfg(feature = "selftest")]
+mod first_touch;
+#[cfg(feature = "selftest")]
+pub mod gap;
+#[cfg(feature = "selftest")]
 mod image;
 #[cfg(feature = "selftest")]
 mod pairs;
@@ -21,11 +25,17 @@ mod placement;
 #[cfg(feature = "selftest")]
 pub mod rain;
 #[cfg(feature = "selftest")]
+mod rival;
+#[cfg(feature = "selftest")]
+pub mod spaces;
+#[cfg(feature = "selftest")]
 mod storm;
 #[cfg(feature = "selftest")]
 mod sweep;
 #[cfg(feature = "selftest")]
-pub use image::{experiment, finish, mutant_skips_this_write, trigger};
+mod switch;
+#[cfg(feature = "selftest")]
+pub use image::{experiment, finish, mutant_skips_this_write, mutant_syncs_current, prepare, trigger};
 
 /// Says what a self-test found: nothing, in an image without any.
 #[cfg(not(feature = "selftest"))]
@@ -39,12 +49,23 @@ pub fn trigger(name: &str) {
     }
 }
 
+/// What an experiment needs from before the ring was made: nothing.
+#[cfg(not(feature = "selftest"))]
+pub struct Prepared;
+
+/// Prepares an experiment: this image knows none.
+#[cfg(not(feature = "selftest"))]
+pub const fn prepare(_: &nmiprof_wire::Options<'_>) -> Prepared {
+    Prepared
+}
+
 /// Does an experiment in place of sampling: this image knows none.
 #[cfg(not(feature = "selftest"))]
 pub const fn experiment(
     _: &nmiprof_wire::Options<'_>,
     _: &crate::arch::percpu::PerCpu,
     _: &mut crate::session::Session,
+    _: Prepared,
 ) -> bool {
     false
 }

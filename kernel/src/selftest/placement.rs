@@ -4,6 +4,8 @@
 //! [`nmi::experiment`](crate::nmi::experiment). After the two NMIs a control experiment sends a third one with
 //! the opposite flags: it must arrive at once (NMI-live), and come back as clean as the others.
 
+#![expect(unsafe_code, reason = "takes pages away between experiments")]
+
 use alloc::boxed::Box;
 use core::ops::Range;
 
@@ -16,6 +18,7 @@ use crate::arch::experiment::{
     self, LINE_INSTRUCTIONS, Registers, ScratchStack, Third, line_start, write_cr2,
 };
 use crate::arch::layout::PAGE_BYTES;
+use crate::arch::paging::MapError;
 use crate::arch::percpu::PerCpu;
 use crate::arch::{apic, arrivals, budget};
 use crate::memory::vmalloc::LazyArea;
@@ -48,9 +51,9 @@ pub struct Bench {
 impl Bench {
     /// Sets the experiments up, with so many pages to touch.
     pub fn new(cpu: &'static PerCpu, pages: u64) -> Self {
-        let area = LazyArea::new(pages * PAGE_BYTES).unwrap_or_else(|error| {
-            report::configuration(format_args!("no memory for the pages ({error:?})"))
-        });
+        let area = LazyArea::new(pages * PAGE_BYTES).unwrap_or_else(|error| no_memory(error));
+        // Makes the tables, so that all placements are alike; the first one takes the pages away.
+        area.populate().unwrap_or_else(|error| no_memory(error));
         if cpu.apic.aim_at_self().and_then(|()| cpu.apic.route_timer_to_nmi()).is_err() {
             report::configuration(format_args!(
                 "this needs an xAPIC whose timer raises NMIs; run QEMU's TCG"
@@ -173,7 +176,8 @@ impl Bench {
         code: impl FnOnce(&Self) -> Option<T>,
     ) -> (Option<T>, Observed) {
         let cpu = self.cpu;
-        self.area.decommit(|frame| cpu.reserve.put_back(frame));
+        // SAFETY: (1) between two experiments nothing uses the pages; (2) a touch leaves zeros.
+        self.area.remove_all(|frame| unsafe { cpu.reserve.put_back(frame) });
         write_cr2(CR2);
         let before = cpu.nmi.snapshot();
         cpu.nmi.experiment.begin(plan, before.entries);
@@ -214,6 +218,10 @@ impl Bench {
     pub const fn pages(&self) -> Range<u64> {
         self.area.start()..self.area.start() + self.pages * PAGE_BYTES
     }
+}
+
+fn no_memory(error: MapError) -> ! {
+    report::configuration(format_args!("no memory for the pages ({error:?})"))
 }
 
 /// What an experiment came to.

@@ -230,6 +230,9 @@ pub enum FatalCause {
 /// `arrivals` above 2 and NMI-live failed: the entry went in circles until the watchdog's NMI. If NMI-once or NMI-live failed inside, the NMI was abandoned: its
 /// run may have no outcome in the final totals, whose equations don't hold then.
 ///
+/// A sweep of the switch between two address spaces (`selftest=switch`) sends these as well: `ticks` is the period
+/// after which the one overflow comes, and `last_rip` the address of its sample.
+///
 /// A storm (`selftest=storm`) sends these as reports: `ticks` are the nested arrivals so far, the other counts are those since the report before.
 ///
 /// | field | type | unit | meaning |
@@ -351,11 +354,13 @@ pub enum Failure {
     Live = 1 << 8,
     /// Invariant Dispatch: an NMI had another outcome than the situation allows, or the situation did not arise.
     Dispatch = 1 << 9,
+    /// The address space that was loaded did not get the ring's area, or another one did, or CR3 changed.
+    Space = 1 << 10,
 }
 
 impl Failure {
     /// Every failure, with its name.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Once, "NMI-once"),
         (Self::Latch, "NMI-latch"),
         (Self::Registers, "registers"),
@@ -366,6 +371,7 @@ impl Failure {
         (Self::Canary, "canary"),
         (Self::Live, "NMI-live"),
         (Self::Dispatch, "dispatch"),
+        (Self::Space, "address space"),
     ];
 
     /// Returns the bit.

@@ -22,8 +22,10 @@ use crate::Sampling;
 /// | `period=N` | events | one sample every N events |
 /// | `freq=N` | samples/s | instead of `period` |
 /// | `chains=on\|off` | | record call chains |
-/// | `ring=lazy` | | how ring pages are mapped |
+/// | `ring=lazy\|sync\|direct` | | how ring pages are mapped |
 /// | `ring_bytes=N` | bytes | address space of each CPU's ring: a power of two, at least 4096 |
+/// | `decommit=N` | pages | give ring pages back once N of them were drained, so that their next touch is a first one again; 0 keeps them; `ring=lazy` only |
+/// | `warn_fault=on\|off` | | report the first page fault inside an NMI |
 /// | `reserve_frames=N` | frames | size of each CPU's NMI-safe reserve |
 /// | `nmi=NAME` | | NMI entry, one of [`NmiEntry`] |
 /// | `fault_return=iret\|ret` | | how faults inside an NMI return |
@@ -52,6 +54,11 @@ pub struct Options<'a> {
     pub ring: RingMode,
     /// Address space of each CPU's ring.
     pub ring_bytes: u64,
+    /// Ring pages whose frames the drain gives back at once, at least; 0 for never. See
+    /// [`Options::decommit_is_possible`].
+    pub decommit: u32,
+    /// Whether the first page fault inside an NMI is reported.
+    pub warn_fault: bool,
     /// Frames in each CPU's NMI-safe reserve.
     pub reserve_frames: u32,
     /// Entry strategy at vector 2.
@@ -95,6 +102,8 @@ impl Default for Options<'_> {
             chains: false,
             ring: RingMode::Lazy,
             ring_bytes: 4 << 20,
+            decommit: 0,
+            warn_fault: false,
             reserve_frames: 256,
             nmi_entry: NmiEntry::Rostedt,
             fault_return: FaultReturn::Iret,
@@ -120,7 +129,7 @@ pub const RING_BYTES_MIN: u64 = 4096;
 
 impl<'a> Options<'a> {
     const KEYS: &'static str = "workload, duration_ns, period, freq, chains, ring, ring_bytes, \
-        reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, line, unsafe_nmi, \
+        decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, line, unsafe_nmi, \
         sweep_first, sweep_last, third_first, third_last, mutant, selftest";
 
     /// Parses a command line.
@@ -138,6 +147,14 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
+    /// Tells whether the ring can give back as many pages at once as `decommit` says: a lazy one, some but not
+    /// all of its pages.
+    #[must_use]
+    pub fn decommit_is_possible(&self) -> bool {
+        let pages = self.ring_bytes / RING_BYTES_MIN;
+        self.decommit == 0 || (matches!(self.ring, RingMode::Lazy) && u64::from(self.decommit) < pages)
+    }
+
     fn set(&mut self, key: &str, value: &'a str) -> Result<(), &'static str> {
         match key {
             "workload" => self.workloads = value,
@@ -147,6 +164,8 @@ impl<'a> Options<'a> {
             "chains" => self.chains = switch(value)?,
             "ring" => self.ring = value.parse()?,
             "ring_bytes" => self.ring_bytes = ring_len(value)?,
+            "decommit" => self.decommit = number(value, 0)?,
+            "warn_fault" => self.warn_fault = switch(value)?,
             "reserve_frames" => self.reserve_frames = number(value, 1)?,
             "nmi" => self.nmi_entry = value.parse()?,
             "fault_return" => self.fault_return = value.parse()?,
@@ -184,6 +203,7 @@ impl fmt::Display for Options<'_> {
             " ring={} ring_bytes={} reserve_frames={}",
             self.ring, self.ring_bytes, self.reserve_frames
         )?;
+        write!(f, " decommit={} warn_fault={}", self.decommit, on_off(self.warn_fault))?;
         write!(
             f,
             " nmi={} fault_return={} nested_return={}",
@@ -358,10 +378,14 @@ choice! {
 choice! {
     /// How the pages of a ring are mapped.
     RingMode {
-        /// No page has a frame until it is first touched.
+        /// No page has a frame until it is first touched, and an address space meets the ring by a page fault.
         Lazy = "lazy",
+        /// All pages are mapped at once, in every address space (`vmalloc_sync_all`).
+        Sync = "sync",
+        /// Consecutive frames in the direct map, which every address space has (the `kmalloc` choice).
+        Direct = "direct",
     }
-    expected "lazy"
+    expected "lazy, sync, direct"
 }
 
 choice! {
@@ -369,7 +393,8 @@ choice! {
     Stress {
         /// Nothing.
         None = "none",
-        /// A self-NMI from the fault path at each first touch of a ring page.
+        /// A self-NMI from the fault path at each first touch of a ring page, and at each first access of an
+        /// address space to the ring.
         Nest = "nest",
     }
     expected "none, nest"

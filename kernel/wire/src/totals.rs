@@ -34,11 +34,23 @@ impl Drops {
     }
 }
 
+/// Call chains that were cut, by cause: their samples are stored. All are cumulative counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct CutChains {
+    /// The chain is longer than a record.
+    pub depth: u64,
+    /// A frame pointer or a return address made no sense.
+    pub pointer: u64,
+    /// A frame was not mapped: reading it faulted.
+    pub fault: u64,
+}
+
 /// Counters of the NMI path of one CPU. All are cumulative counts.
 ///
-/// Two equations hold on every consistent snapshot:
-/// `entries = runs - rerun + nested` and
-/// `runs = handled + swallowed + unknown + external + reason_busy`.
+/// Three equations hold on every consistent snapshot:
+/// `entries = runs - rerun + nested`,
+/// `runs = handled + swallowed + unknown + external + reason_busy` and
+/// `page_faults = first_touches + space_syncs + other_faults`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct NmiCounters {
     /// Arrivals at vector 2, nested ones included.
@@ -63,17 +75,54 @@ pub struct NmiCounters {
     pub back_to_back: u64,
     /// Page faults taken while an NMI was in progress.
     pub page_faults: u64,
+    /// Of these, first touches of a lazily mapped page.
+    pub first_touches: u64,
+    /// Of these, those that copied a missing top-level entry into the address space in CR3.
+    pub space_syncs: u64,
+    /// Of these, those that did neither: no frame was left, the address was bad, or another CPU was first.
+    pub other_faults: u64,
 }
 
 impl NmiCounters {
-    /// Tells whether both equations between the counters hold.
+    /// Tells whether the equations between the counters hold.
     #[must_use]
     pub fn are_consistent(&self) -> bool {
         let outcomes = [self.swallowed, self.unknown, self.external, self.reason_busy];
         let explained = outcomes.into_iter().try_fold(self.handled, u64::checked_add);
         let arrivals = self.runs.checked_sub(self.rerun).and_then(|first| first.checked_add(self.nested));
-        explained == Some(self.runs) && arrivals == Some(self.entries)
+        let resolved = self.first_touches.checked_add(self.space_syncs);
+        let faults = resolved.and_then(|resolved| resolved.checked_add(self.other_faults));
+        explained == Some(self.runs) && arrivals == Some(self.entries) && faults == Some(self.page_faults)
     }
+}
+
+/// Where the pages of one CPU's ring come from and go to.
+///
+/// | field | type | unit | meaning |
+/// |---|---|---|---|
+/// | `ring_tables` | u64 | frames | page tables of the ring, counted in the page table |
+/// | `table_frames` | u64 | frames | page tables that page faults inside NMIs made: frames of the reserve, as `nmi.first_touches` are |
+/// | `decommitted` | u64 | pages | ring pages whose frames the drain has given back |
+/// | `thread_syncs` | u64 | faults | page faults outside NMIs that copied a missing top-level entry |
+/// | `reserve_frames` | u32 | frames | size of the frame reserve |
+/// | `reserve_refilled` | u64 | frames | frames that the reserve was refilled with since it was made |
+/// | `frames_left` | u64 | frames | free memory of the whole machine, whichever CPU counted |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct MemoryCounters {
+    /// Page tables of the ring, counted by walking them.
+    pub ring_tables: u64,
+    /// Page tables that page faults inside NMIs made.
+    pub table_frames: u64,
+    /// Ring pages whose frames the drain has given back.
+    pub decommitted: u64,
+    /// Page faults outside NMIs that copied a missing top-level entry into the address space in CR3.
+    pub thread_syncs: u64,
+    /// Frames that the NMI-safe reserve holds when it is full.
+    pub reserve_frames: u32,
+    /// Frames that the reserve was refilled with since it was made.
+    pub reserve_refilled: u64,
+    /// Frames that nobody has, of the whole machine.
+    pub frames_left: u64,
 }
 
 /// Everything that one CPU counted, as of one moment.
@@ -86,8 +135,12 @@ impl NmiCounters {
 /// | `sent` | u64 | samples | number of the next sample that the drain will send |
 /// | `dropped` | [`Drops`] | samples | by cause |
 /// | `nmi` | [`NmiCounters`] | NMIs | the NMI path |
+/// | `cut_chains` | [`CutChains`] | call chains | by cause |
 /// | `ring_pages` | u64 | pages | present leaf pages of the ring, counted in the page table |
 /// | `reserve_frames_min` | u32 | frames | low-water mark of the frame reserve |
+/// | `memory` | [`MemoryCounters`] | | where the ring's pages come from and go to |
+///
+/// Where nothing but the ring is lazy, `nmi.first_touches = ring_pages + memory.decommitted`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct CpuTotals {
     /// The CPU that counted.
@@ -102,10 +155,14 @@ pub struct CpuTotals {
     pub dropped: Drops,
     /// The NMI path.
     pub nmi: NmiCounters,
+    /// Call chains that were cut.
+    pub cut_chains: CutChains,
     /// Present leaf pages of the ring, counted by walking the page table.
     pub ring_pages: u64,
     /// Fewest frames that the NMI-safe reserve ever held.
     pub reserve_frames_min: u32,
+    /// Where the ring's pages come from and go to.
+    pub memory: MemoryCounters,
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ const NONE: NmiCounters = NmiCounters {
     reason_busy: 0,
     back_to_back: 0,
     page_faults: 0,
+    first_touches: 0,
+    space_syncs: 0,
+    other_faults: 0,
 };
 
 /// SERR and IOCHK: acknowledged, and counted once whoever looks.

@@ -26,6 +26,14 @@ const KINDS: &[(&str, &str)] = &[
         "NMI-live",
         "NMIs were still masked after the return; or there was no return: the frame to return by was gone, the NMI went round in circles and was given up. The counts then show many runs, or a third NMI: the watchdog's.",
     ),
+    (
+        "dispatch",
+        "The dispatcher accounted for an NMI in another way than its situation allows, or the situation did not arise.",
+    ),
+    (
+        "address space",
+        "The address space in CR3 did not get what it missed, or another one did, or CR3 came back with another value.",
+    ),
     (judge::RUNS, "Two NMIs did not have the runs that they ask for."),
     (judge::MASKED, "The NMI arrived where the masking says that none can."),
     (judge::DIED, "The machine did not outlive it."),
