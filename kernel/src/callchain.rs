@@ -27,7 +27,10 @@ pub enum End {
 /// # Context
 /// Any, the NMI included; never faults.
 #[inline]
-pub fn walk(stack: &StackRange, stack_pointer: u64, frame_pointer: u64, mut push: impl FnMut(u64)) -> End {
+pub fn walk(stack_pointer: u64, frame_pointer: u64, mut push: impl FnMut(u64)) -> End {
+    let Some(stack) = StackRange::of_thread(stack_pointer) else {
+        return End::Truncated;
+    };
     let (mut lowest, mut frame) = (stack_pointer, frame_pointer);
     for _ in 0..DEPTH_MAX {
         if frame == 0 {

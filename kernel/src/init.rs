@@ -13,7 +13,7 @@ use crate::arch::paging::MapError;
 use crate::arch::percpu::PerCpu;
 use crate::arch::pic;
 use crate::memory::reserve::FrameReserve;
-use crate::memory::stack::{self, StackRange};
+use crate::memory::stack::StackRange;
 use crate::memory::{frames, heap, space};
 use crate::nmi::entry::NmiStack;
 use crate::nmi::{self, entry};
@@ -22,6 +22,8 @@ use crate::{info, report};
 
 /// Pages of each interrupt stack: a fatal report formats its text there.
 const IST_PAGES: u64 = 6;
+/// Number of the CPU that boots.
+const CPU_0: u16 = 0;
 
 /// Takes over memory.
 ///
@@ -60,10 +62,11 @@ pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
         (Ist::MachineCheck, interrupt_stack().top_address()),
         (Ist::Debug, interrupt_stack().top_address()),
     ]);
-    Box::leak(Box::new(segments)).load();
+    let ring_zero_stack = Box::leak(Box::new(segments)).load(CPU_0);
     let reserve = FrameReserve::new(options.reserve_frames);
     let apic = LocalApic::enable();
-    let cpu = PerCpu::install(0, apic, stack::thread_stack(), nmi::PerCpu::new(nmi_stack, options), reserve);
+    let nmi = nmi::PerCpu::new(nmi_stack, options);
+    let cpu = PerCpu::install(CPU_0, apic, ring_zero_stack, nmi, reserve);
     entry::install(options).unwrap_or_else(|_| refuse_variant(options));
     idt::load();
     apic.enable_nmi_pin();

@@ -10,7 +10,6 @@ use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
 use crate::arch::frame::IretFrame;
 use crate::callchain::{self, DEPTH_MAX, End};
-use crate::memory::stack::StackRange;
 use crate::memory::vmalloc::LazyArea;
 use crate::nmi::Interrupted;
 
@@ -82,8 +81,8 @@ impl Sampler {
             return;
         }
         if self.chains {
-            let Interrupted { frame, frame_pointer, thread_stack, .. } = interrupted;
-            return self.store_with_chain(frame, *frame_pointer, thread_stack);
+            let Interrupted { frame, frame_pointer, .. } = interrupted;
+            return self.store_with_chain(frame, *frame_pointer);
         }
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS) else { return };
         record.push(cpu::timestamp());
@@ -93,11 +92,11 @@ impl Sampler {
 
     /// Stores a sample with its call chain: apart, so that a flat one does not pay for its registers.
     #[inline(never)]
-    fn store_with_chain(&mut self, frame: &IretFrame, frame_pointer: u64, thread_stack: &StackRange) {
+    fn store_with_chain(&mut self, frame: &IretFrame, frame_pointer: u64) {
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
         record.push(cpu::timestamp());
         record.push(frame.rip);
-        let end = callchain::walk(thread_stack, frame.rsp, frame_pointer, |address| {
+        let end = callchain::walk(frame.rsp, frame_pointer, |address| {
             record.push(address);
         });
         record.commit(Tag { truncated: end == End::Truncated }.to_bits());

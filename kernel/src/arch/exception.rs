@@ -67,7 +67,7 @@ extern "C" fn handle_exception(frame: &mut TrapFrame) -> bool {
     // Vectors with a stack of their own always return by `iret`: their frame tells nothing of the
     // interrupted stack's slack.
     let on_own_stack = matches!(frame.vector, DEBUG | DOUBLE_FAULT | MACHINE_CHECK);
-    !on_own_stack && percpu::current().nmi.returns_masked()
+    !on_own_stack && percpu::find().is_some_and(|cpu| cpu.nmi.returns_masked())
 }
 
 fn resolve(frame: &mut TrapFrame) {

@@ -27,8 +27,7 @@ pub enum Resolution {
 /// # Context
 /// Any; lazily mapped pages are resolved inside the NMI only, because nothing else touches them first.
 pub fn resolve(address: u64, error: u64) -> Resolution {
-    let cpu = percpu::current();
-    let Some(nmi) = cpu.nmi.in_progress() else {
+    let Some((cpu, nmi)) = percpu::find().and_then(|cpu| Some((cpu, cpu.nmi.in_progress()?))) else {
         return Resolution::BadAddress;
     };
     nmi.count_page_fault();

@@ -23,8 +23,7 @@ use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 
 use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
-use crate::arch::percpu;
-use crate::memory::stack::StackRange;
+use crate::arch::percpu::PerCpu as Cpu;
 use crate::report;
 use crate::sampler::Sampler;
 use counters::Counters;
@@ -71,8 +70,6 @@ pub struct Interrupted<'a> {
     pub frame: &'a IretFrame,
     /// Its RBP.
     pub frame_pointer: u64,
-    /// The stack that it should be on.
-    pub thread_stack: &'a StackRange,
 }
 
 impl PerCpu {
@@ -93,7 +90,6 @@ impl PerCpu {
     }
 
     /// Returns the stack that NMIs start on.
-    #[cfg(feature = "selftest")]
     pub const fn stack(&self) -> &NmiStack {
         &self.stack
     }
@@ -179,8 +175,7 @@ unsafe impl Sync for PerCpu {}
 ///
 /// # Context
 /// NMI; called by the entries only.
-pub(crate) extern "C" fn run(frame: &IretFrame, frame_pointer: u64) {
-    let cpu = percpu::current();
+pub(crate) extern "C" fn run(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
     let nmi = &cpu.nmi;
     // Relaxed: only this CPU's NMI writes the marker, and program order is enough for itself.
     if nmi.running.load(Ordering::Relaxed) {
@@ -200,7 +195,7 @@ pub(crate) extern "C" fn run(frame: &IretFrame, frame_pointer: u64) {
     let sampler = unsafe { sampler.as_mut() };
     #[cfg(feature = "selftest")]
     crate::selftest::exceptions::raise_all(nmi, cpu.apic);
-    let interrupted = Interrupted { nmi, frame, frame_pointer, thread_stack: &cpu.thread_stack };
+    let interrupted = Interrupted { nmi, frame, frame_pointer };
     dispatch::dispatch(dispatcher, &mut Run { interrupted, sampler });
     nmi.running.store(false, Ordering::Relaxed);
 }

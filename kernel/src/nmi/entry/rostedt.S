@@ -16,11 +16,13 @@
 //   +-----------+
 //
 // Steps, on every arrival
-//   1. RIP in the repeat window: a run is about to start anyway, and `returning` is being written. Leave.
+//   1. RIP in the repeat window, and in kernel code: a run is about to start anyway, and `returning` is
+//      being written. Leave. (User code can jump to the window's addresses, where it faults: an NMI before
+//      that fault is a first one.)
 //   2. `executing` set: nested. Redirect `returning` to the repeat label and leave.
-//   3. DF set and RSP at `returning`: nested, in the gap between the clear of `executing` and the
-//      `iretq`. As 2. (The exit sets DF for this; SYSCALL clears it, so a user who chooses such an RSP
-//      can't be mistaken for the gap.)
+//   3. DF set and RSP at `returning`, in kernel code: nested, in the gap between the clear of `executing`
+//      and the `iretq`. As 2. (The exit sets DF for this; SYSCALL clears it, so a user who chooses such an
+//      RSP can't be mistaken for the gap.)
 //   4. Else it is the first. Save the frame, and run.
 //
 // Parameters of the macro
@@ -48,8 +50,9 @@
     mov rdx, [rsp + {SCRATCH_TO_RIP}]
     sub rdx, offset \name\()_repeat
     cmp rdx, offset \name\()_window_len
-    jb \name\()_nested_leave
+    jb \name\()_check_window
 .endif
+\name\()_outside:
     // 2.
     cmp qword ptr [rsp + {SCRATCH_TO_EXECUTING}], 0
     jne \name\()_nested
@@ -92,6 +95,7 @@
 \name\()_window_end:
 // From here a nested NMI redirects `returning`.
     save_context {CONTEXT_TO_SAVED}
+    mov rdi, [rsp + {CONTEXT_TO_CPU}]
     call {run}
 .if \mutant == 3
     mov qword ptr [rsp + {CONTEXT_TO_EXECUTING}], 0
@@ -115,6 +119,15 @@
     lea rdx, [rsp - {RETURNING_TO_SCRATCH}]
     cmp rdx, [rsp + {SCRATCH_TO_RSP}]
     jne \name\()_first
+    test byte ptr [rsp + {SCRATCH_TO_CS}], {SELECTOR_RPL}
+    jnz \name\()_first
+    jmp \name\()_nested
+
+// # State: RSP = scratch; RDX free; NMIs masked; RIP of the frame is in the window.
+\name\()_check_window:
+    test byte ptr [rsp + {SCRATCH_TO_CS}], {SELECTOR_RPL}
+    jz \name\()_nested_leave
+    jmp \name\()_outside
 
 // # State: RSP = scratch; RDX free; NMIs masked.
 \name\()_nested:

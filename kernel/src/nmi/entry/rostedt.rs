@@ -64,6 +64,8 @@ global_asm!(
     HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,
     SCRATCH_TO_NESTED = const COUNTERS + offset_of!(EntryCounters, nested) - SCRATCH,
     SAVED_TO_RERUN = const COUNTERS + offset_of!(EntryCounters, rerun) - SAVED,
+    SCRATCH_TO_CS = const HARDWARE + offset_of!(IretFrame, cs) - SCRATCH,
+    SELECTOR_RPL = const super::SELECTOR_RPL,
     SCRATCH_TO_RIP = const HARDWARE + offset_of!(IretFrame, rip) - SCRATCH,
     SCRATCH_TO_RFLAGS = const HARDWARE + offset_of!(IretFrame, rflags) - SCRATCH,
     SCRATCH_TO_RSP = const HARDWARE + offset_of!(IretFrame, rsp) - SCRATCH,
@@ -73,6 +75,7 @@ global_asm!(
     RETURNING_TO_SCRATCH = const SCRATCH - RETURNING,
     SAVED_TO_SCRATCH = const SCRATCH - SAVED,
     CONTEXT_TO_SAVED = const SAVED - CONTEXT,
+    CONTEXT_TO_CPU = const COUNTERS + offset_of!(EntryCounters, cpu) - CONTEXT,
     // A push moves RSP down as fast as the source moves up, so the same offset serves all five words.
     PUSH_HARDWARE_TO_SAVED = const HARDWARE + offset_of!(IretFrame, ss) - EXECUTING,
     PUSH_SAVED_TO_RETURNING = const offset_of!(IretFrame, ss),

@@ -94,6 +94,7 @@
 // # State: RSP = returning; all registers interrupted; DF unknown; NMIs masked or not.
 \name\()_run:
     save_context {CONTEXT_TO_SAVED}
+    mov rdi, [rsp + {CONTEXT_TO_CPU}]
     call {run}
     restore_context
     mov qword ptr [rsp + {RETURNING_TO_EXECUTING}], 0

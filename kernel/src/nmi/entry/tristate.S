@@ -78,6 +78,7 @@
 \name\()_unmasked:
 .endif
     save_context {CONTEXT_TO_SAVED}
+    mov rdi, [rsp + {CONTEXT_TO_CPU}]
     call {run}
     // 4.
     restore_context
