@@ -15,6 +15,7 @@ pub mod fallible;
 pub mod frame;
 pub mod gdt;
 pub mod idt;
+pub mod interrupt;
 pub mod layout;
 pub mod paging;
 pub mod percpu;
@@ -22,3 +23,6 @@ pub mod pic;
 #[cfg(feature = "selftest")]
 pub mod raise;
 pub mod serial;
+pub mod switch;
+pub mod syscall;
+pub mod tick;
