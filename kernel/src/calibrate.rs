@@ -15,7 +15,7 @@ use crate::arch::cpu::{self, SLED_INSTRUCTIONS, nop_sled, sled_offset};
 use crate::arch::fallible::AccessError;
 use crate::arch::percpu::PerCpu;
 use crate::drain::Drain;
-use crate::memory::vmalloc::LazyArea;
+use crate::memory::ring_memory::RingMemory;
 use crate::sampler::Sampler;
 
 /// Shortest test period: longer than any plausible resume cost.
@@ -54,10 +54,10 @@ pub enum CalibrationError {
 /// [`CalibrationError`] where there is nothing to sample with.
 pub fn run(
     cpu: &PerCpu,
-    ring: Producer<'static, LazyArea>,
+    ring: Producer<'static, RingMemory>,
     drain: &mut Drain,
     tsc_hz: u64,
-) -> Result<(Calibration, Producer<'static, LazyArea>), CalibrationError> {
+) -> Result<(Calibration, Producer<'static, RingMemory>), CalibrationError> {
     let overflows_before = cpu.nmi.counters.overflows.read();
     let (first, ring) = pass(cpu, 0, ring, drain, tsc_hz)?;
     let interval = first.interval();
@@ -116,10 +116,10 @@ impl Pass {
 fn pass(
     cpu: &PerCpu,
     resume_ticks: u32,
-    ring: Producer<'static, LazyArea>,
+    ring: Producer<'static, RingMemory>,
     drain: &mut Drain,
     tsc_hz: u64,
-) -> Result<(Pass, Producer<'static, LazyArea>), CalibrationError> {
+) -> Result<(Pass, Producer<'static, RingMemory>), CalibrationError> {
     let mut pmu = VirtualPmu::new(cpu.apic, resume_ticks);
     pmu.set_period(PERIOD);
     cpu.nmi.start(cpu.apic, Box::new(Sampler::new(pmu, ring, false))).map_err(CalibrationError::Refused)?;

@@ -10,7 +10,7 @@ use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
 use crate::arch::frame::IretFrame;
 use crate::callchain::{self, DEPTH_MAX, End};
-use crate::memory::vmalloc::LazyArea;
+use crate::memory::ring_memory::RingMemory;
 use crate::nmi::Interrupted;
 
 /// Words of a payload before its return addresses.
@@ -20,7 +20,7 @@ pub const FIXED_WORDS: usize = 2;
 pub struct Sampler {
     /// The source of overflows.
     pub pmu: VirtualPmu<LocalApic>,
-    ring: Producer<'static, LazyArea>,
+    ring: Producer<'static, RingMemory>,
     chains: bool,
 }
 
@@ -46,12 +46,12 @@ impl Tag {
 
 impl Sampler {
     /// Creates a sampler that writes to `ring`.
-    pub const fn new(pmu: VirtualPmu<LocalApic>, ring: Producer<'static, LazyArea>, chains: bool) -> Self {
+    pub const fn new(pmu: VirtualPmu<LocalApic>, ring: Producer<'static, RingMemory>, chains: bool) -> Self {
         Self { pmu, ring, chains }
     }
 
     /// Gives the ring back.
-    pub fn into_ring(self) -> Producer<'static, LazyArea> {
+    pub fn into_ring(self) -> Producer<'static, RingMemory> {
         self.ring
     }
 

@@ -16,7 +16,7 @@ use crate::arch::cpu::{self, BrandString};
 use crate::arch::percpu::PerCpu;
 use crate::calibrate::{self, Calibration};
 use crate::drain::Drain;
-use crate::memory::vmalloc::LazyArea;
+use crate::memory::ring_memory::RingMemory;
 use crate::sampler::Sampler;
 use crate::workloads::Task;
 use crate::{info, report, stream};
@@ -31,7 +31,7 @@ pub struct Session {
     frequencies: Frequencies,
     calibration: Calibration,
     /// The ring's producer, while the NMI does not have it.
-    ring: Option<Producer<'static, LazyArea>>,
+    ring: Option<Producer<'static, RingMemory>>,
     drain: Drain,
     /// When to repeat the description of the run.
     next_hello: u64,
@@ -169,14 +169,14 @@ impl Session {
 
 fn make_ring(
     options: &Options<'_>,
-) -> (Producer<'static, LazyArea>, nmiprof_ring::Consumer<'static, LazyArea>) {
-    let area = LazyArea::new(options.ring_bytes).unwrap_or_else(|error| {
+) -> (Producer<'static, RingMemory>, nmiprof_ring::Consumer<'static, RingMemory>) {
+    let memory = RingMemory::new(options.ring, options.ring_bytes).unwrap_or_else(|error| {
         report::configuration(format_args!(
-            "ring_bytes={}: {error:?}; choose a smaller ring",
-            options.ring_bytes
+            "ring={} ring_bytes={}: {error:?}; choose a smaller ring",
+            options.ring, options.ring_bytes
         ))
     });
-    let ring = Ring::new(area).unwrap_or_else(|error| {
+    let ring = Ring::new(memory).unwrap_or_else(|error| {
         report::configuration(format_args!("ring_bytes={}: {error}", options.ring_bytes))
     });
     Box::leak(Box::new(ring)).split()

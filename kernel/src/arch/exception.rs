@@ -15,7 +15,7 @@ use x86_64::registers::control::Cr2;
 use super::fallible::{self, AccessError};
 use super::frame::{CallerSaved, IretFrame, WORD};
 use super::percpu;
-use crate::memory::fault::{self, Resolution};
+use crate::memory::fault::{self, PageFault, Resolution};
 use crate::report;
 
 const DEBUG: u64 = 1;
@@ -79,8 +79,9 @@ fn resolve(frame: &mut TrapFrame) {
         PAGE_FAULT => {
             // Nothing before this may fault. An NMI may come first, but gives CR2 back (case 19).
             let address = Cr2::read_raw();
-            match fault::resolve(address, frame.error) {
-                Resolution::Mapped => return,
+            let fault = PageFault { address, error: frame.error, rip: frame.interrupted.rip };
+            match fault::resolve(&fault) {
+                Resolution::Synced | Resolution::FirstTouch { .. } | Resolution::Raced => return,
                 Resolution::NoFrame => AccessError::NoFrame,
                 Resolution::BadAddress => AccessError::Fault,
             }

@@ -1,11 +1,11 @@
-//! The kernel half of every address space.
+//! The kernel half of every address space: the same in all of them, but for areas that one has not met yet.
 //!
 //! | from | slot | what |
 //! |---|---|---|
 //! | `ffff_8000_0000_0000` | 256 | [`DIRECT_MAP`]: all RAM and the local APIC, at physical address + offset |
 //! | `ffff_9000_0000_0000` | 288 | [`STACKS`]: stacks, each above an unmapped guard page |
 //! | `ffff_a000_0000_0000` | 320 | [`HEAP`] |
-//! | `ffff_c000_0000_0000` | 384 | [`VMALLOC`]: lazily mapped areas |
+//! | `ffff_c000_0000_0000` | 384 to 447 | [`VMALLOC`]: areas, each in a slot of its own |
 //! | `ffff_ffff_8000_0000` | 511 | [`KERNEL_BASE`]: the image |
 
 /// Start of the direct map: physical address 0.
@@ -16,15 +16,20 @@ pub const STACKS: u64 = 0xffff_9000_0000_0000;
 pub const THREAD_STACKS: u64 = STACKS + (1 << 38);
 /// Start of the heap.
 pub const HEAP: u64 = 0xffff_a000_0000_0000;
-/// Start of the lazily mapped area.
+/// Start of the areas.
 pub const VMALLOC: u64 = 0xffff_c000_0000_0000;
-/// Bytes of the lazily mapped area: one top-level slot.
-pub const VMALLOC_LEN_BYTES: u64 = 1 << 39;
+/// Most areas.
+pub const VMALLOC_SLOTS: usize = 64;
 /// Virtual minus physical address of the kernel image.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
 /// Bytes in a page.
 pub const PAGE_BYTES: u64 = 4096;
+/// Bytes behind one entry of a top-level table.
+pub const SLOT_BYTES: u64 = 1 << 39;
+
+const _: () =
+    assert!(VMALLOC + VMALLOC_SLOTS as u64 * SLOT_BYTES <= KERNEL_BASE, "the areas end below the image");
 
 /// Returns where the direct map shows a physical address.
 pub const fn direct<T>(physical: u64) -> *mut T {

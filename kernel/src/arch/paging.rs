@@ -1,16 +1,16 @@
-//! Page tables: building them in thread context, and the two walks that the lazy areas need.
+//! Page tables: building them in thread context.
 //!
-//! Tables are reached through the direct map. Building uses the `x86_64` crate's mapper; installing one
-//! leaf from inside an NMI is a walk and a compare-exchange, because no lock may be taken there.
+//! Tables are reached through the direct map. Building uses the `x86_64` crate's mapper; what a page fault
+//! changes, also inside an NMI, is a walk and a compare-exchange: see [`lazy`].
 
 #![expect(unsafe_code, reason = "reads and writes page tables")]
 
+pub mod lazy;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 
-#[cfg(feature = "selftest")]
-use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
-use x86_64::structures::paging::mapper::MapToError;
+use x86_64::structures::paging::mapper::{MapToError, TranslateError};
 use x86_64::structures::paging::{
     FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame, Size2MiB,
     Size4KiB,
@@ -21,11 +21,14 @@ use super::layout::{DIRECT_MAP, PAGE_BYTES, direct};
 use crate::memory::frames;
 
 const ENTRIES: u64 = 512;
-const LEVELS: u32 = 4;
-const LEAF_TABLE_BYTES: u64 = PAGE_BYTES * ENTRIES;
+/// First top-level entry of the kernel half.
+const KERNEL_ENTRY: u64 = ENTRIES / 2;
+const TOP_LEVEL: u32 = 3;
 const PRESENT: u64 = PageTableFlags::PRESENT.bits();
 const HUGE: u64 = PageTableFlags::HUGE_PAGE.bits();
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// Rights of an entry that names a table of the kernel half: the leaf decides.
+const TABLE: u64 = PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE).bits();
 
 /// Why a mapping could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +37,21 @@ pub enum MapError {
     OutOfFrames,
     /// Something is mapped there.
     Occupied,
+    /// Nothing is mapped there.
+    NotMapped,
+    /// The address is no address of user code, or not the start of a page where one is needed.
+    NotUser,
+    /// The address space has no room for another area, or the area is longer than a top-level slot.
+    NoSlot,
 }
 
 /// A tree of page tables under construction or in use.
-pub struct AddressSpace {
+pub struct PageTables {
     root: PhysFrame,
 }
 
-impl AddressSpace {
-    /// Creates an address space that maps nothing.
+impl PageTables {
+    /// Creates tables that map nothing.
     ///
     /// # Errors
     /// [`MapError::OutOfFrames`].
@@ -50,13 +59,9 @@ impl AddressSpace {
         frames::allocate_zeroed().map(|root| Self { root }).ok_or(MapError::OutOfFrames)
     }
 
-    /// Loads it into this CPU.
-    ///
-    /// # Safety
-    /// It maps the running code, its stack and its data where they are.
-    pub unsafe fn load(&self) {
-        // SAFETY: (caller).
-        unsafe { Cr3::write(self.root, Cr3Flags::empty()) };
+    /// Returns the frame of the top-level table, for CR3.
+    pub const fn root(&self) -> PhysFrame {
+        self.root
     }
 
     /// Maps `len` bytes at `start` to consecutive physical memory, in 4 KiB pages.
@@ -90,42 +95,52 @@ impl AddressSpace {
     /// Maps `len` bytes at `start` to new, zeroed frames.
     ///
     /// # Errors
-    /// [`MapError`].
+    /// [`MapError`]; the pages before the one that failed stay mapped.
     pub fn map_new(&mut self, start: u64, len: u64, flags: PageTableFlags) -> Result<(), MapError> {
         for offset in (0..len).step_by(4096) {
             let frame = frames::allocate_zeroed().ok_or(MapError::OutOfFrames)?;
-            self.map(start + offset, frame.start_address().as_u64(), PAGE_BYTES, flags)?;
+            let mapped = self.map(start + offset, frame.start_address().as_u64(), PAGE_BYTES, flags);
+            if mapped.is_err() {
+                // SAFETY: it was just handed out, and not mapped.
+                unsafe { frames::free(frame) };
+            }
+            mapped?;
         }
         Ok(())
     }
 
-    /// Makes all tables for `len` bytes at `start`, but no leaf: nothing there is mapped until
-    /// [`install_leaf`] does it.
+    /// Copies the kernel half's top-level entries as they are now.
+    pub fn copy_kernel_half(&mut self, master: PhysFrame) {
+        for index in KERNEL_ENTRY..ENTRIES {
+            let value = entry_at(table_of(master), index).load(Ordering::Acquire);
+            // Relaxed: nobody uses these tables yet; what CR3 is loaded with later comes after it.
+            entry_at(table_of(self.root), index).store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the physical address behind a virtual one.
     ///
     /// # Errors
-    /// [`MapError`].
-    pub fn prepare(&mut self, start: u64, len: u64) -> Result<(), MapError> {
-        let first = start - start % LEAF_TABLE_BYTES;
-        let mut address = first;
-        while address < start + len {
-            self.prepare_leaf_table(address)?;
-            address += LEAF_TABLE_BYTES;
-        }
-        Ok(())
+    /// [`MapError::NotMapped`].
+    pub fn translate(&mut self, address: u64) -> Result<u64, MapError> {
+        let address = VirtAddr::try_new(address).map_err(|_| MapError::NotMapped)?;
+        let page = Page::<Size4KiB>::containing_address(address);
+        let frame = self.mapper().translate_page(page)?;
+        Ok((frame.start_address() + u64::from(address.page_offset())).as_u64())
     }
 
-    fn prepare_leaf_table(&mut self, address: u64) -> Result<(), MapError> {
-        let mut table = self.root.start_address().as_u64();
-        for level in (1..LEVELS).rev() {
-            let entry = entry(table, address, level);
-            if entry.load(Ordering::Acquire) & PRESENT == 0 {
-                let frame = frames::allocate_zeroed().ok_or(MapError::OutOfFrames)?;
-                let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE;
-                entry.store(frame.start_address().as_u64() | flags.bits(), Ordering::Release);
-            }
-            table = entry.load(Ordering::Acquire) & ADDRESS;
+    /// Gives the user half's frames and tables back, and the top-level table itself.
+    ///
+    /// # Safety
+    /// This is the last use of the object. No CPU has its tables loaded, and nobody holds a reference to what
+    /// their user half maps, which is all from [`PageTables::map_new`].
+    pub unsafe fn free_user_half(&mut self) {
+        for index in 0..KERNEL_ENTRY {
+            // SAFETY: (caller).
+            unsafe { free_below(entry_at(table_of(self.root), index), TOP_LEVEL) };
         }
-        Ok(())
+        // SAFETY: (caller) nobody uses the table, and it was allocated in `new`.
+        unsafe { frames::free(self.root) };
     }
 
     fn map_pages<S: PageSize>(
@@ -142,7 +157,8 @@ impl AddressSpace {
         for offset in (0..len).step_by(usize::try_from(S::SIZE).unwrap_or(usize::MAX)) {
             let page = Page::<S>::containing_address(VirtAddr::new(start + offset));
             let frame = PhysFrame::<S>::containing_address(PhysAddr::new(physical + offset));
-            // SAFETY: the callers map memory that they own, at addresses of `layout`, and never a table.
+            // SAFETY: the callers map memory that they own, at addresses of `layout` or of user code, and
+            // never a table.
             let mapped = unsafe { mapper.map_to(page, frame, flags, &mut TableFrames) };
             mapped.map_err(MapError::from)?.flush();
         }
@@ -150,12 +166,45 @@ impl AddressSpace {
     }
 
     fn mapper(&mut self) -> OffsetPageTable<'_> {
-        let root = direct::<PageTable>(self.root.start_address().as_u64());
+        let root = direct::<PageTable>(table_of(self.root));
         // SAFETY: the frame is a page table that this object owns, in the direct map.
         let root = unsafe { &mut *root };
         // SAFETY: all physical memory is mapped at DIRECT_MAP.
         unsafe { OffsetPageTable::new(root, VirtAddr::new(DIRECT_MAP)) }
     }
+}
+
+/// Loads a top-level table into this CPU.
+///
+/// # Safety
+/// It maps the running code, its stack and its data where they are.
+pub unsafe fn load(root: PhysFrame) {
+    // SAFETY: (caller).
+    unsafe { Cr3::write(root, Cr3Flags::empty()) };
+}
+
+/// Returns the top-level table that this CPU has loaded.
+pub fn loaded() -> PhysFrame {
+    Cr3::read().0
+}
+
+/// Frees what an entry names: a page at level 0, else a table and everything below it.
+///
+/// # Safety
+/// As for [`PageTables::free_user_half`].
+unsafe fn free_below(entry: &AtomicU64, level: u32) {
+    let value = entry.swap(0, Ordering::Relaxed);
+    if value & PRESENT == 0 {
+        return;
+    }
+    if level > 0 {
+        for index in 0..ENTRIES {
+            // SAFETY: (caller); at most four levels deep.
+            unsafe { free_below(entry_at(value & ADDRESS, index), level - 1) };
+        }
+    }
+    // SAFETY: (1) (caller); (2) the entry that named it is cleared, and was the only one.
+    unsafe { frames::free(PhysFrame::containing_address(PhysAddr::new(value & ADDRESS))) };
 }
 
 impl<S: PageSize> From<MapToError<S>> for MapError {
@@ -164,6 +213,12 @@ impl<S: PageSize> From<MapToError<S>> for MapError {
             MapToError::FrameAllocationFailed => Self::OutOfFrames,
             _ => Self::Occupied,
         }
+    }
+}
+
+impl From<TranslateError> for MapError {
+    fn from(_: TranslateError) -> Self {
+        Self::NotMapped
     }
 }
 
@@ -177,73 +232,20 @@ unsafe impl FrameAllocator<Size4KiB> for TableFrames {
     }
 }
 
-/// What [`install_leaf`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Installed {
-    /// The entry was empty and now maps the frame.
-    New,
-    /// Another CPU was first; the frame is still the caller's.
-    AlreadyPresent,
-    /// There is no table for this address.
-    NoTable,
+fn table_of(frame: PhysFrame) -> u64 {
+    frame.start_address().as_u64()
 }
 
-/// Maps one page of a prepared range, writable and not executable, in the address space that this CPU runs.
-///
-/// # Context
-/// Any, the NMI included: no lock, no allocation, four steps.
-pub fn install_leaf(address: u64, frame: PhysFrame) -> Installed {
-    let Some(entry) = leaf_entry(address) else {
-        return Installed::NoTable;
-    };
-    let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
-    let value = frame.start_address().as_u64() | flags.bits();
-    // Release: whoever finds the entry finds a zeroed frame behind it. A new entry needs no invalidation:
-    // entries that are not present are not cached (SDM volume 3, "Invalidation of TLBs").
-    match entry.compare_exchange(0, value, Ordering::Release, Ordering::Relaxed) {
-        Ok(_) => Installed::New,
-        Err(_) => Installed::AlreadyPresent,
-    }
-}
-
-/// Takes one page of a prepared range out of the address space that this CPU runs, so that its next touch
-/// is a first one again. Returns its frame.
-///
-/// # Context
-/// Thread; no other CPU uses the page.
-#[cfg(feature = "selftest")]
-pub fn remove_leaf(address: u64) -> Option<PhysFrame> {
-    let value = leaf_entry(address)?.swap(0, Ordering::AcqRel);
-    tlb::flush(VirtAddr::new(address));
-    (value & PRESENT != 0).then(|| PhysFrame::containing_address(PhysAddr::new(value & ADDRESS)))
-}
-
-/// Counts the present leaf pages among `len` bytes at `start`.
-pub fn count_present(start: u64, len: u64) -> u64 {
-    let pages = (start..start + len).step_by(4096);
-    let present = |address: &u64| {
-        leaf_entry(*address).is_some_and(|entry| entry.load(Ordering::Relaxed) & PRESENT != 0)
-    };
-    pages.filter(present).count() as u64
-}
-
-/// Walks to the last-level entry of an address, if all tables above it are there.
-fn leaf_entry(address: u64) -> Option<&'static AtomicU64> {
-    let mut table = Cr3::read().0.start_address().as_u64();
-    for level in (1..LEVELS).rev() {
-        let entry = entry(table, address, level).load(Ordering::Acquire);
-        if entry & PRESENT == 0 || entry & HUGE != 0 {
-            return None;
-        }
-        table = entry & ADDRESS;
-    }
-    Some(entry(table, address, 0))
-}
-
+/// Returns the entry that an address has in a table of a level, 0 for leaves.
 fn entry(table: u64, address: u64, level: u32) -> &'static AtomicU64 {
-    let index = (address >> (12 + 9 * level)) % ENTRIES;
+    entry_at(table, (address >> (12 + 9 * level)) % ENTRIES)
+}
+
+fn entry_at(table: u64, index: u64) -> &'static AtomicU64 {
+    debug_assert!(index < ENTRIES, "a table has 512 entries");
     let entry = direct::<AtomicU64>(table + index * 8);
-    // SAFETY: (1) `table` is a page table, in the direct map, and tables are never freed; (2) entries are
-    // accessed as atomics here, and by the mapper only for ranges that no NMI touches yet.
+    // SAFETY: (1) `table` is a page table, in the direct map: tables of the kernel half are never freed, and
+    // those of a user half while it is loaded nowhere and its owner is gone; (2) entries are accessed as
+    // atomics here, and by the mapper only for ranges that no NMI touches.
     unsafe { &*entry }
 }

@@ -7,7 +7,7 @@ use nmiprof_ring::Record;
 use nmiprof_wire::{Frame, StacksEncoder, stacks};
 
 use crate::callchain::DEPTH_MAX;
-use crate::memory::vmalloc::LazyArea;
+use crate::memory::ring_memory::RingMemory;
 use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
 
@@ -46,7 +46,7 @@ impl Chains {
     }
 
     /// Returns the node of a record's innermost caller.
-    pub(super) fn intern(&mut self, record: &Record<'_, LazyArea>) -> u32 {
+    pub(super) fn intern(&mut self, record: &Record<'_, RingMemory>) -> u32 {
         let truncated = Tag::from_bits(record.tag()).truncated;
         let root = if truncated { stacks::ROOT_TRUNCATED } else { stacks::ROOT_COMPLETE };
         let callers = (FIXED_WORDS..record.len()).rev().filter_map(|index| record.word(index));

@@ -13,7 +13,7 @@ use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, Drops, Frame, Sample};
 
 use crate::arch::cpu;
 use crate::arch::percpu::PerCpu;
-use crate::memory::vmalloc::LazyArea;
+use crate::memory::ring_memory::RingMemory;
 use crate::sampler::FIXED_WORDS;
 use crate::stream;
 use chains::Chains;
@@ -21,13 +21,13 @@ use chains::Chains;
 /// The drain of one CPU's ring.
 pub struct Drain {
     cpu: &'static PerCpu,
-    ring: Consumer<'static, LazyArea>,
+    ring: Consumer<'static, RingMemory>,
     samples: Samples,
 }
 
 impl Drain {
     /// Creates the drain of `ring`, which `cpu` fills.
-    pub fn new(cpu: &'static PerCpu, ring: Consumer<'static, LazyArea>, chains: bool) -> Self {
+    pub fn new(cpu: &'static PerCpu, ring: Consumer<'static, RingMemory>, chains: bool) -> Self {
         Self { cpu, ring, samples: Samples::new(cpu.index, chains) }
     }
 
@@ -71,10 +71,13 @@ impl Drain {
     /// Reads all counters of the CPU.
     pub fn totals(&self) -> CpuTotals {
         let dropped = self.ring.drops();
+        let census = self.ring.memory().census();
+        let reserve = self.cpu.reserve.counts();
+        let counters = &self.cpu.nmi.counters;
         CpuTotals {
             cpu: self.cpu.index,
             time: cpu::timestamp(),
-            overflows: self.cpu.nmi.counters.overflows.read(),
+            overflows: counters.overflows.read(),
             sent: self.samples.sent,
             dropped: Drops {
                 ring_full: dropped.ring_full,
@@ -83,8 +86,14 @@ impl Drain {
                 fault: dropped.fault,
             },
             nmi: self.cpu.nmi.snapshot(),
-            ring_pages: self.ring.memory().present_pages(),
-            reserve_frames_min: self.cpu.reserve.min(),
+            ring_pages: census.pages,
+            ring_tables: census.tables,
+            table_frames: counters.table_frames.read(),
+            decommitted: 0,
+            thread_syncs: counters.thread_syncs.read(),
+            reserve_frames: reserve.frames,
+            reserve_frames_min: reserve.frames_min,
+            reserve_refilled: reserve.refilled,
         }
     }
 
@@ -99,7 +108,7 @@ impl Drain {
     }
 }
 
-fn sample_of(record: &Record<'_, LazyArea>, stack: u32) -> Sample {
+fn sample_of(record: &Record<'_, RingMemory>, stack: u32) -> Sample {
     Sample { time: record.word(0).unwrap_or_default(), ip: record.word(1).unwrap_or_default(), stack }
 }
 
@@ -120,7 +129,7 @@ impl Samples {
         Self { cpu, sent: 0, dropped: 0, block, chains: chains.then(|| Chains::new(cpu)) }
     }
 
-    fn push(&mut self, record: &Record<'_, LazyArea>) {
+    fn push(&mut self, record: &Record<'_, RingMemory>) {
         if self.chains.as_ref().is_some_and(Chains::is_nearly_full) {
             self.next_epoch();
         }

@@ -1,50 +1,91 @@
 //! What a page fault means.
 //!
-//! The one fault that this kernel takes on purpose is the first touch of a ring page, inside an NMI. It is
-//! resolved with a frame from the CPU's reserve and one compare-exchange; then the exception entry returns
+//! The faults that this kernel takes on purpose are about areas, and nearly always inside an NMI:
+//!
+//! - The address space in CR3 is older than the area and misses its top-level entry. It is copied from the
+//!   master: a *sync*. What counts is CR3, never some notion of the current process: in the middle of a
+//!   switch between two address spaces these disagree.
+//! - The page has no frame: its *first touch*. Frames for the page, and for tables above it that are missing,
+//!   come from the CPU's reserve.
+//!
+//! Each fault does one of the two; an access may take one after the other. Then the exception entry returns
 //! by `iret`, which unmasks NMIs although the outer NMI is still being handled.
 
-use super::vmalloc;
-use crate::arch::paging::{self, Installed};
-use crate::arch::percpu;
+use super::{space, vmalloc};
+use crate::arch::paging;
+use crate::arch::paging::lazy::{self, FramesTaken, InstallError, Synced};
+use crate::arch::percpu::{self, PerCpu};
 
 /// Error code bit: the page was present, so this is a violation of its rights.
 const ERROR_PRESENT: u64 = 1 << 0;
+/// Error code bit: user code made the access.
+const ERROR_USER: u64 = 1 << 2;
+
+/// What the CPU tells about a page fault.
+#[derive(Clone, Copy, Debug)]
+pub struct PageFault {
+    /// The address that was accessed, from CR2.
+    pub address: u64,
+    /// The error code.
+    pub error: u64,
+    /// The instruction.
+    pub rip: u64,
+}
 
 /// Outcome of a page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// The page is mapped now: run the instruction again.
-    Mapped,
+    /// The address space has the area now: run the instruction again.
+    Synced,
+    /// The page is mapped now, by this CPU: run the instruction again.
+    FirstTouch {
+        /// Frames taken for tables.
+        tables: u32,
+    },
+    /// Another CPU has just mapped it: run the instruction again.
+    Raced,
     /// The page is lazily mapped, and no frame is left.
     NoFrame,
     /// The access is wrong.
     BadAddress,
 }
 
-/// Resolves a page fault at `address`.
+/// Resolves a page fault.
 ///
 /// # Context
-/// Any; lazily mapped pages are resolved inside the NMI only, because nothing else touches them first.
-pub fn resolve(address: u64, error: u64) -> Resolution {
-    let Some((cpu, nmi)) = percpu::find().and_then(|cpu| Some((cpu, cpu.nmi.in_progress()?))) else {
+/// Any. First touches are resolved inside the NMI only, because nothing else makes them.
+pub fn resolve(fault: &PageFault) -> Resolution {
+    let Some(cpu) = percpu::find() else {
         return Resolution::BadAddress;
     };
-    nmi.count_page_fault();
-    if error & ERROR_PRESENT != 0 || !vmalloc::contains(address) {
+    let nmi = cpu.nmi.in_progress();
+    let resolution = find(cpu, fault, nmi.is_some());
+    match nmi {
+        Some(nmi) => nmi.count_page_fault(fault, resolution, cpu.apic),
+        None if resolution == Resolution::Synced => cpu.nmi.counters.thread_syncs.increment(),
+        None => {}
+    }
+    resolution
+}
+
+fn find(cpu: &PerCpu, fault: &PageFault, in_nmi: bool) -> Resolution {
+    let refused = fault.error & (ERROR_PRESENT | ERROR_USER) != 0;
+    if refused || !vmalloc::contains(fault.address) {
         return Resolution::BadAddress;
     }
-    let Some(frame) = cpu.reserve.take() else {
-        return Resolution::NoFrame;
-    };
-    match paging::install_leaf(address, frame) {
-        Installed::New => {
-            nmi.first_touch(cpu.apic);
-            Resolution::Mapped
-        }
-        // The frame is lost to the reserve: with one CPU nobody else installs, and a page without a
-        // table is no ring page.
-        Installed::AlreadyPresent => Resolution::Mapped,
-        Installed::NoTable => Resolution::BadAddress,
+    match lazy::sync_top_level(space::master_root(), fault.address) {
+        Synced::Copied => Resolution::Synced,
+        Synced::NotInMaster => Resolution::BadAddress,
+        Synced::AlreadyPresent if in_nmi => touch(cpu, fault.address),
+        Synced::AlreadyPresent => Resolution::BadAddress,
+    }
+}
+
+fn touch(cpu: &PerCpu, address: u64) -> Resolution {
+    match lazy::install_leaf(paging::loaded(), address, &cpu.reserve) {
+        Ok(FramesTaken { pages: 0, .. }) => Resolution::Raced,
+        Ok(FramesTaken { tables, .. }) => Resolution::FirstTouch { tables },
+        Err(InstallError::NoFrame) => Resolution::NoFrame,
+        Err(InstallError::NoTable) => Resolution::BadAddress,
     }
 }

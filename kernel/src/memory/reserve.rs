@@ -4,13 +4,16 @@
 //! thread context puts them in, the NMI of that CPU takes them out. One producer, one consumer, so two
 //! positions suffice (Lamport's queue); NMI-once makes the consumer single.
 
+#![cfg_attr(feature = "selftest", expect(unsafe_code, reason = "gives a frame too many back"))]
+
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PhysFrame;
 
 use super::frames;
+use crate::arch::paging::lazy::FrameSource;
 
 /// Most frames that one CPU may hold in reserve: 64 MiB.
 pub const FRAMES_MAX: u32 = 1 << 14;
@@ -19,43 +22,37 @@ pub const FRAMES_MAX: u32 = 1 << 14;
 pub struct FrameReserve {
     /// Physical addresses. A slot is written by the thread before `filled` passes it.
     slots: Box<[AtomicU64]>,
-    /// Frames put in, ever. Written by the thread, read by the NMI. Wraps; only the difference counts.
-    filled: AtomicU32,
-    /// Frames taken out, ever. Written by the NMI, read by the thread. Wraps.
-    taken: AtomicU32,
+    /// Frames put in, ever. Written by the thread, read by the NMI.
+    filled: AtomicU64,
+    /// Frames taken out, ever. Written by the NMI, read by the thread. `filled - taken` is 0 to the length.
+    taken: AtomicU64,
     /// Fewest frames ever held. Written by the NMI, read by the thread.
-    min: AtomicU32,
+    min: AtomicU64,
+    /// Frames that it held when it was made.
+    first_filled: u64,
+}
+
+/// What a reserve counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReserveCounts {
+    /// Frames that it holds when it is full.
+    pub frames: u32,
+    /// Fewest frames ever held.
+    pub frames_min: u32,
+    /// Frames put in since it was first filled.
+    pub refilled: u64,
 }
 
 impl FrameReserve {
     /// Creates a full reserve; memory that runs out leaves it smaller.
     pub fn new(frames: u32) -> Self {
         let slots = (0..frames.min(FRAMES_MAX)).map(|_| AtomicU64::new(0)).collect();
-        let [filled, taken, min] = [const { AtomicU32::new(0) }; 3];
-        let reserve = Self { slots, filled, taken, min };
+        let [filled, taken, min] = [const { AtomicU64::new(0) }; 3];
+        let mut reserve = Self { slots, filled, taken, min, first_filled: 0 };
         reserve.refill();
-        reserve.min.store(reserve.held(), Ordering::Relaxed);
+        reserve.first_filled = reserve.held();
+        reserve.min.store(reserve.first_filled, Ordering::Relaxed);
         reserve
-    }
-
-    /// Takes a zeroed frame.
-    ///
-    /// # Context
-    /// The NMI of the CPU that owns the reserve.
-    #[inline]
-    pub fn take(&self) -> Option<PhysFrame> {
-        // Relaxed: only this context writes it.
-        let taken = self.taken.load(Ordering::Relaxed);
-        // Acquire: pairs with `refill`, so that the slot and the zeros behind it are seen.
-        let held = self.filled.load(Ordering::Acquire).wrapping_sub(taken);
-        if held == 0 {
-            return None;
-        }
-        let address = self.slot(taken)?.load(Ordering::Relaxed);
-        // Release: the slot was read before the thread may reuse it.
-        self.taken.store(taken.wrapping_add(1), Ordering::Release);
-        self.min.store(self.min.load(Ordering::Relaxed).min(held - 1), Ordering::Relaxed);
-        PhysFrame::from_start_address(PhysAddr::new(address)).ok()
     }
 
     /// Fills the reserve up, as far as memory goes.
@@ -63,8 +60,7 @@ impl FrameReserve {
     /// # Context
     /// Thread, one at a time.
     pub fn refill(&self) {
-        let len = u32::try_from(self.slots.len()).unwrap_or(FRAMES_MAX);
-        while self.held() < len {
+        while self.held() < self.slots.len() as u64 {
             let Some(frame) = frames::allocate_zeroed() else {
                 return;
             };
@@ -79,36 +75,69 @@ impl FrameReserve {
         if let Some(slot) = self.slot(filled) {
             slot.store(frame.start_address().as_u64(), Ordering::Relaxed);
             // Release: publishes the slot and the frame's zeros.
-            self.filled.store(filled.wrapping_add(1), Ordering::Release);
+            self.filled.store(filled + 1, Ordering::Release);
         }
     }
 
-    /// Puts a frame back that nobody uses any more and that holds zeros still; one too many is lost.
+    /// Puts a frame back that nobody uses any more and that holds zeros still; one too many is freed.
+    ///
+    /// # Safety
+    /// As for [`frames::free`]; and the frame is all zeros.
     ///
     /// # Context
-    /// As [`FrameReserve::refill`].
+    /// As for [`FrameReserve::refill`].
     #[cfg(feature = "selftest")]
-    pub fn put_back(&self, frame: PhysFrame) {
-        if (self.held() as usize) < self.slots.len() {
+    pub unsafe fn put_back(&self, frame: PhysFrame) {
+        if self.held() < self.slots.len() as u64 {
             self.put(frame);
+        } else {
+            // SAFETY: (caller).
+            unsafe { frames::free(frame) };
         }
     }
 
-    /// Returns the fewest frames ever held.
-    pub fn min(&self) -> u32 {
-        self.min.load(Ordering::Relaxed)
+    /// Reads the counts.
+    pub fn counts(&self) -> ReserveCounts {
+        let frames = u32::try_from(self.slots.len()).unwrap_or(FRAMES_MAX);
+        let frames_min = u32::try_from(self.min.load(Ordering::Relaxed)).unwrap_or(FRAMES_MAX);
+        let refilled = self.filled.load(Ordering::Relaxed).saturating_sub(self.first_filled);
+        ReserveCounts { frames, frames_min, refilled }
     }
 
-    fn held(&self) -> u32 {
-        // Acquire: pairs with `take`.
-        self.filled.load(Ordering::Relaxed).wrapping_sub(self.taken.load(Ordering::Acquire))
+    fn held(&self) -> u64 {
+        // Acquire: pairs with `FrameSource::take`.
+        self.filled.load(Ordering::Relaxed) - self.taken.load(Ordering::Acquire)
     }
 
-    /// Finds the slot of a position. (Positions would have to wrap at 2^32, 16 TiB of pages, for a length that is no
-    /// power of two to matter.)
+    /// Finds the slot of a position.
     #[inline]
-    fn slot(&self, position: u32) -> Option<&AtomicU64> {
-        let len = u32::try_from(self.slots.len()).ok()?;
-        self.slots.get(position.checked_rem(len)? as usize)
+    fn slot(&self, position: u64) -> Option<&AtomicU64> {
+        let index = position.checked_rem(self.slots.len() as u64)?;
+        self.slots.get(usize::try_from(index).ok()?)
+    }
+}
+
+/// # Context
+/// The NMI of the CPU that owns the reserve.
+impl FrameSource for FrameReserve {
+    #[inline]
+    fn peek(&self) -> Option<PhysFrame> {
+        // Relaxed: only this context writes it.
+        let taken = self.taken.load(Ordering::Relaxed);
+        // Acquire: pairs with `put`, so that the slot and the zeros behind it are seen.
+        if self.filled.load(Ordering::Acquire) == taken {
+            return None;
+        }
+        let address = self.slot(taken)?.load(Ordering::Relaxed);
+        PhysFrame::from_start_address(PhysAddr::new(address)).ok()
+    }
+
+    #[inline]
+    fn take(&self) {
+        let taken = self.taken.load(Ordering::Relaxed) + 1;
+        let left = self.filled.load(Ordering::Relaxed).saturating_sub(taken);
+        self.min.store(self.min.load(Ordering::Relaxed).min(left), Ordering::Relaxed);
+        // Release: the slot was read before the thread may reuse it.
+        self.taken.store(taken, Ordering::Release);
     }
 }

@@ -1,18 +1,33 @@
-//! The kernel's own address space, which replaces the boot page tables.
+//! Address spaces: the master, which replaces the boot page tables, and those of [processes](AddressSpace).
 //!
+//! The master's kernel half is the one that counts: it is changed here and by new
+//! [areas](super::vmalloc), and every process has a copy of its top-level entries.
 //! Every page has the rights that it needs and no more: text can't be written, data can't be executed.
 
 #![expect(unsafe_code, reason = "reads linker symbols and loads page tables")]
 
+mod process;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use spin::{Mutex, MutexGuard, Once};
-use x86_64::structures::paging::PageTableFlags;
+use x86_64::PhysAddr;
+use x86_64::structures::paging::{PageTableFlags, PhysFrame};
 
 use crate::arch::apic;
 use crate::arch::boot::MemoryRange;
 use crate::arch::layout::{DIRECT_MAP, KERNEL_BASE, PAGE_BYTES};
-use crate::arch::paging::{AddressSpace, MapError};
+use crate::arch::paging::{self, MapError, PageTables};
+pub use process::sync_all;
+#[cfg_attr(
+    not(feature = "selftest"),
+    expect(unused_imports, reason = "only the self-test makes processes so far")
+)]
+pub use process::{AddressSpace, USER_END, UserRights};
 
-static KERNEL_SPACE: Once<Mutex<AddressSpace>> = Once::new();
+static MASTER: Once<Mutex<PageTables>> = Once::new();
+/// Address of the master's top-level table, for those who can't wait for its lock. Written once, with the master.
+static MASTER_ROOT: AtomicU64 = AtomicU64::new(0);
 
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 const READ_ONLY: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::NO_EXECUTE);
@@ -48,48 +63,65 @@ pub fn is_text(address: u64) -> bool {
     address.wrapping_sub(start as u64) < (end as u64).wrapping_sub(start as u64)
 }
 
-/// Builds the address space from the memory map and switches to it.
+/// Builds the master from the memory map and switches to it.
 ///
 /// # Errors
 /// [`MapError::OutOfFrames`] where there is too little memory even for the tables.
 pub fn build(memory: &[MemoryRange]) -> Result<(), MapError> {
-    let mut space = AddressSpace::new()?;
-    map_image(&mut space)?;
-    map_memory(&mut space, memory)?;
-    space.map(DIRECT_MAP + apic::MMIO_ADDRESS, apic::MMIO_ADDRESS, PAGE_BYTES, UNCACHED)?;
-    // SAFETY: image, stack (inside the image's .bss) and RAM are mapped where the boot tables had them.
-    unsafe { space.load() };
-    KERNEL_SPACE.call_once(|| Mutex::new(space));
+    let mut tables = PageTables::new()?;
+    map_image(&mut tables)?;
+    map_memory(&mut tables, memory)?;
+    tables.map(DIRECT_MAP + apic::MMIO_ADDRESS, apic::MMIO_ADDRESS, PAGE_BYTES, UNCACHED)?;
+    // Release: whoever walks the tables sees them complete.
+    MASTER_ROOT.store(tables.root().start_address().as_u64(), Ordering::Release);
+    MASTER.call_once(|| Mutex::new(tables));
+    load_master();
     Ok(())
 }
 
-/// Locks the kernel's address space for a change.
+/// Locks the master for a change.
 ///
 /// # Panics
 /// If it was not built yet.
-pub fn kernel() -> MutexGuard<'static, AddressSpace> {
-    KERNEL_SPACE.get().expect("the address space is built before it is changed").lock()
+pub fn kernel() -> MutexGuard<'static, PageTables> {
+    MASTER.get().expect("the master is built before it is changed").lock()
 }
 
-fn map_image(space: &mut AddressSpace) -> Result<(), MapError> {
+/// Returns the master's top-level table.
+///
+/// # Context
+/// Any, the NMI included, after [`build`]: no lock.
+#[inline]
+pub fn master_root() -> PhysFrame {
+    PhysFrame::containing_address(PhysAddr::new_truncate(MASTER_ROOT.load(Ordering::Acquire)))
+}
+
+/// Loads the master into this CPU: for the boot code, and for kernel threads without a space of their own.
+pub fn load_master() {
+    // SAFETY: (1) image, stacks and heap are mapped where they are, and RAM where the boot tables had it; (2) a
+    // user half that was loaded before is used by user code only, which does not run now.
+    unsafe { paging::load(master_root()) };
+}
+
+fn map_image(tables: &mut PageTables) -> Result<(), MapError> {
     let edges =
         [&raw const __text_start, &raw const __text_end, &raw const __rodata_end, &raw const __image_end];
     let rights = [PageTableFlags::PRESENT, READ_ONLY, READ_WRITE];
     for (edge, flags) in edges.windows(2).zip(rights) {
         let (start, end) = (edge[0] as u64, edge[1] as u64);
-        space.map(start, start - KERNEL_BASE, end - start, flags)?;
+        tables.map(start, start - KERNEL_BASE, end - start, flags)?;
     }
     Ok(())
 }
 
 /// Maps whole 2 MiB pages around all RAM. Neighbouring runs may share one.
-fn map_memory(space: &mut AddressSpace, memory: &[MemoryRange]) -> Result<(), MapError> {
+fn map_memory(tables: &mut PageTables, memory: &[MemoryRange]) -> Result<(), MapError> {
     let mut mapped_end = 0;
     for range in memory {
         let start = (range.start / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES).max(mapped_end);
         let end = range.end.next_multiple_of(HUGE_PAGE_BYTES);
         if start < end {
-            space.map_huge(DIRECT_MAP + start, start, end - start, READ_WRITE)?;
+            tables.map_huge(DIRECT_MAP + start, start, end - start, READ_WRITE)?;
             mapped_end = end;
         }
     }

@@ -1,26 +1,26 @@
-//! Lazily mapped areas: address space now, frames at the first touch.
+//! Areas: address space now, frames and tables at the first touch.
 //!
-//! Linux's `vmalloc` maps its pages at once but used to install their top-level entries in other address
-//! spaces lazily, by page fault, also inside an NMI; since 5.8 it does so in advance. This kernel keeps
-//! faulting on purpose: what happens then is what it is built to show. Here the tables of an area are
-//! made at once and its *leaf* pages are the lazy part.
-
-#![expect(unsafe_code, reason = "turns indices of ring words into addresses")]
+//! Each area has a top-level slot of its own. Its top-level entry is made in the master; address spaces that
+//! are older miss it, and get it from the [fault handler](super::fault) at their first access, also inside an
+//! NMI. Linux's `vmalloc` was like that (for the entries; it maps leaves at once) until 5.8, and the flaw of
+//! `iret` was found through it. This kernel keeps faulting on purpose: what happens then is what it is built to
+//! show. Areas live for ever.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use nmiprof_ring::{Memory, PageIndex, TouchError, WordIndex};
-
-#[cfg(feature = "selftest")]
 use x86_64::structures::paging::PhysFrame;
 
 use super::space;
-use crate::arch::fallible::{self, AccessError};
-use crate::arch::layout::{PAGE_BYTES, VMALLOC, VMALLOC_LEN_BYTES};
-use crate::arch::paging::{self, MapError};
+use crate::arch::layout::{PAGE_BYTES, SLOT_BYTES, VMALLOC, VMALLOC_SLOTS};
+use crate::arch::paging::MapError;
+use crate::arch::paging::lazy::{self, Census};
 
-/// End of the areas made so far. Written by the thread when an area is complete, read by the fault path.
-static END: AtomicU64 = AtomicU64::new(VMALLOC);
+/// Slots given out. Written by thread context. A slot whose area could not be made is lost.
+static SLOTS_USED: AtomicU64 = AtomicU64::new(0);
+
+/// Length of each slot's area in bytes; 0 where there is none. Written by the thread when the area's
+/// top-level entry is in the master, read by the fault path.
+static LENS: [AtomicU64; VMALLOC_SLOTS] = [const { AtomicU64::new(0) }; VMALLOC_SLOTS];
 
 /// An area whose pages have no frame until they are touched.
 #[derive(Clone, Copy, Debug)]
@@ -30,76 +30,73 @@ pub struct LazyArea {
 }
 
 impl LazyArea {
-    /// Makes an area of whole pages.
+    /// Makes an area of whole pages in a slot of its own.
     ///
     /// # Errors
-    /// [`MapError::OutOfFrames`] where the tables or the address space do not suffice.
+    /// [`MapError`] where a table, or the address space, does not suffice.
     pub fn new(len_bytes: u64) -> Result<Self, MapError> {
-        let start = END.load(Ordering::Relaxed);
-        if len_bytes > VMALLOC + VMALLOC_LEN_BYTES - start {
-            return Err(MapError::OutOfFrames);
+        // Relaxed: only the number counts.
+        let slot = SLOTS_USED.fetch_add(1, Ordering::Relaxed);
+        let len = usize::try_from(slot).ok().and_then(|slot| LENS.get(slot)).ok_or(MapError::NoSlot)?;
+        if len_bytes > SLOT_BYTES {
+            return Err(MapError::NoSlot);
         }
-        space::kernel().prepare(start, len_bytes)?;
-        // Release: whoever sees the area sees its tables.
-        END.store(start + len_bytes, Ordering::Release);
+        let start = VMALLOC + slot * SLOT_BYTES;
+        lazy::create_top_level(space::master_root(), start)?;
+        // Release: whoever sees the area sees its entry.
+        len.store(len_bytes, Ordering::Release);
         Ok(Self { start, len_bytes })
     }
 
     /// Returns the address of the first word.
-    #[cfg(feature = "selftest")]
     pub const fn start(&self) -> u64 {
         self.start
     }
 
-    /// Takes the frames of all pages back: the next touch of each is a first one again.
+    /// Maps every page now.
+    ///
+    /// # Errors
+    /// [`MapError::OutOfFrames`]; the pages before stay mapped.
+    pub fn populate(&self) -> Result<(), MapError> {
+        space::kernel().map_new(self.start, self.len_bytes, space::DATA)
+    }
+
+    /// Installs the top-level entry in every address space.
+    pub fn sync_all(&self) {
+        space::sync_all(self.start);
+    }
+
+    /// Takes the frame of one page back: its next touch is a first one again.
     ///
     /// # Context
-    /// Thread. Nobody holds a reference to a word of the area: it is no ring's.
+    /// Thread. Nobody uses the page, on any CPU.
+    pub fn remove(&self, page: u64) -> Option<PhysFrame> {
+        lazy::remove_leaf(space::master_root(), self.start + page * PAGE_BYTES)
+    }
+
+    /// Takes the frames of all pages back.
+    ///
+    /// # Context
+    /// As for [`LazyArea::remove`].
     #[cfg(feature = "selftest")]
-    pub fn decommit(&self, mut take: impl FnMut(PhysFrame)) {
-        for page in 0..self.len_bytes / PAGE_BYTES {
-            if let Some(frame) = paging::remove_leaf(self.start + page * PAGE_BYTES) {
-                take(frame);
-            }
-        }
+    pub fn remove_all(&self, take: impl FnMut(PhysFrame)) {
+        (0..self.len_bytes / PAGE_BYTES).filter_map(|page| self.remove(page)).for_each(take);
     }
 
-    /// Counts the pages that have a frame.
-    pub fn present_pages(&self) -> u64 {
-        paging::count_present(self.start, self.len_bytes)
+    /// Counts the pages that have a frame, and the tables.
+    pub fn census(&self) -> Census {
+        lazy::census(space::master_root(), self.start, self.len_bytes)
     }
 }
 
-impl Memory for LazyArea {
-    fn pages(&self) -> usize {
-        usize::try_from(self.len_bytes / PAGE_BYTES).unwrap_or_default()
-    }
-
-    #[inline]
-    fn word(&self, index: WordIndex) -> &AtomicU64 {
-        let address = self.start + index.get() as u64 * size_of::<u64>() as u64;
-        // SAFETY: (1) the index lies in a page of the area that was touched successfully (checked by the
-        // ring, which alone makes indices); (2) frames of the area are never taken back; (3) the area's
-        // words are accessed as atomics only.
-        unsafe { &*(address as *const AtomicU64) }
-    }
-
-    #[inline]
-    fn touch(&self, page: PageIndex) -> Result<(), TouchError> {
-        // SAFETY: the ring's one producer calls this, and only it writes to the area.
-        let touched = unsafe { fallible::touch_word(self.start + page.get() as u64 * PAGE_BYTES) };
-        touched.map_err(|error| match error {
-            AccessError::NoFrame => TouchError::NoFrame,
-            AccessError::Fault => TouchError::Fault,
-        })
-    }
-}
-
-/// Tells whether an address belongs to the areas.
+/// Tells whether an address belongs to an area.
 ///
 /// # Context
 /// Any, the NMI included.
 #[inline]
 pub fn contains(address: u64) -> bool {
-    (VMALLOC..END.load(Ordering::Acquire)).contains(&address)
+    let Some(offset) = address.checked_sub(VMALLOC) else { return false };
+    let len = usize::try_from(offset / SLOT_BYTES).ok().and_then(|slot| LENS.get(slot));
+    // Acquire: pairs with `new`.
+    len.is_some_and(|len| offset % SLOT_BYTES < len.load(Ordering::Acquire))
 }

@@ -4,6 +4,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use nmiprof_wire::NmiCounters;
 
+use crate::memory::fault::Resolution;
+
 /// A count with one writer: the NMI of one CPU. Wraps after 2^64.
 #[derive(Debug)]
 pub struct Counter(AtomicU64);
@@ -19,8 +21,14 @@ impl Counter {
     /// The NMI that owns the counter. Not a locked operation: there is one writer.
     #[inline]
     pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds to the count; else as [`Counter::increment`].
+    #[inline]
+    pub fn add(&self, more: u64) {
         // Relaxed: a count orders nothing.
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 
     /// Reads the count.
@@ -56,6 +64,16 @@ pub struct Counters {
     pub back_to_back: Counter,
     /// Page faults inside NMIs.
     pub page_faults: Counter,
+    /// Of these, the first touches of a page.
+    first_touches: Counter,
+    /// Of these, those that brought an address space up to date.
+    space_syncs: Counter,
+    /// Of these, all others.
+    other_faults: Counter,
+    /// Frames taken for tables.
+    pub table_frames: Counter,
+    /// Page faults outside NMIs that brought an address space up to date. Written by them.
+    pub thread_syncs: Counter,
     /// Overflows that the PMU driver saw.
     pub overflows: Counter,
 }
@@ -72,7 +90,28 @@ impl Counters {
             reason_busy: Counter::new(),
             back_to_back: Counter::new(),
             page_faults: Counter::new(),
+            first_touches: Counter::new(),
+            space_syncs: Counter::new(),
+            other_faults: Counter::new(),
+            table_frames: Counter::new(),
+            thread_syncs: Counter::new(),
             overflows: Counter::new(),
+        }
+    }
+
+    /// Counts a page fault inside the NMI, and what came of it.
+    ///
+    /// # Context
+    /// The fault.
+    pub fn count_page_fault(&self, resolution: Resolution) {
+        self.page_faults.increment();
+        match resolution {
+            Resolution::FirstTouch { tables } => {
+                self.first_touches.increment();
+                self.table_frames.add(u64::from(tables));
+            }
+            Resolution::Synced => self.space_syncs.increment(),
+            Resolution::Raced | Resolution::NoFrame | Resolution::BadAddress => self.other_faults.increment(),
         }
     }
 
@@ -87,6 +126,9 @@ impl Counters {
             reason_busy: self.reason_busy.read(),
             back_to_back: self.back_to_back.read(),
             page_faults: self.page_faults.read(),
+            first_touches: self.first_touches.read(),
+            space_syncs: self.space_syncs.read(),
+            other_faults: self.other_faults.read(),
             ..NmiCounters::default()
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! [`entry`] is the assembly that survives nesting; it calls [`run`], which asks the [`dispatch`]er's
 //! handlers what happened. Everything below runs with **no lock, no allocation, no panic, no formatting,
-//! no float and no unbounded loop**. It may fault in one place only: the ring's first touch of a page.
+//! no float and no unbounded loop**. It may fault where it touches ring memory, and nowhere else.
 
 #![expect(unsafe_code, reason = "hands the NMI its own state, by the invariant NMI-once")]
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
@@ -14,6 +14,7 @@ pub mod dispatch;
 pub mod entry;
 #[cfg(feature = "selftest")]
 pub mod experiment;
+mod first_fault;
 
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -24,11 +25,13 @@ use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
 use crate::arch::percpu::PerCpu as Cpu;
+use crate::memory::fault::{PageFault, Resolution};
 use crate::report;
 use crate::sampler::Sampler;
 use counters::Counters;
 use dispatch::Dispatcher;
 use entry::NmiStack;
+pub use first_fault::FirstFault;
 
 /// What the NMI path of one CPU owns and counts.
 pub struct PerCpu {
@@ -42,6 +45,8 @@ pub struct PerCpu {
     self_nmis: AtomicU32,
     /// Send a self-NMI at each first touch of a ring page. Written by the thread, read by the NMI.
     nest_on_first_touch: AtomicBool,
+    /// The first page fault inside an NMI.
+    pub first_fault: FirstFault,
     /// The experiment of the NMI sweep.
     #[cfg(feature = "selftest")]
     pub experiment: experiment::Experiment,
@@ -81,6 +86,7 @@ impl PerCpu {
             counters: Counters::new(),
             self_nmis: AtomicU32::new(0),
             nest_on_first_touch: AtomicBool::new(false),
+            first_fault: FirstFault::new(),
             #[cfg(feature = "selftest")]
             experiment: experiment::Experiment::default(),
             masked_fault_return: options.fault_return == FaultReturn::Ret,
@@ -110,14 +116,12 @@ impl PerCpu {
         self.masked_fault_return && self.running.load(Ordering::Relaxed)
     }
 
-    /// Counts a page fault inside the NMI.
-    pub fn count_page_fault(&self) {
-        self.counters.page_faults.increment();
-    }
-
-    /// Reacts to the first touch of a lazily mapped page, inside the NMI.
-    pub fn first_touch(&self, apic: LocalApic) {
-        if self.nest_on_first_touch.load(Ordering::Relaxed) {
+    /// Counts a page fault inside the NMI, and provokes a nested NMI at a first touch if that was asked for.
+    pub fn count_page_fault(&self, fault: &PageFault, resolution: Resolution, apic: LocalApic) {
+        self.counters.count_page_fault(resolution);
+        self.first_fault.note(fault);
+        let is_first_touch = matches!(resolution, Resolution::FirstTouch { .. });
+        if is_first_touch && self.nest_on_first_touch.load(Ordering::Relaxed) {
             self.send_self_nmi(apic);
         }
     }

@@ -4,6 +4,8 @@
 //! [`nmi::experiment`](crate::nmi::experiment). After the two NMIs a control experiment sends a third one with
 //! the opposite flags: it must arrive at once (NMI-live), and come back as clean as the others.
 
+#![expect(unsafe_code, reason = "takes pages away between experiments")]
+
 use alloc::boxed::Box;
 use core::ops::Range;
 
@@ -18,6 +20,7 @@ use x86_64::registers::debug::{
 use crate::arch::apic;
 use crate::arch::experiment::{self, Registers, ScratchStack, line_start, write_cr2};
 use crate::arch::layout::{HEAP, PAGE_BYTES};
+use crate::arch::paging::MapError;
 use crate::arch::percpu::PerCpu;
 use crate::memory::vmalloc::LazyArea;
 use crate::nmi::experiment::{PROVOKED_TICKS_MAX, Plan};
@@ -50,9 +53,9 @@ pub struct Bench {
 impl Bench {
     /// Sets the experiments up, with so many pages to touch.
     pub fn new(cpu: &'static PerCpu, pages: u64) -> Self {
-        let area = LazyArea::new(pages * PAGE_BYTES).unwrap_or_else(|error| {
-            report::configuration(format_args!("no memory for the pages ({error:?})"))
-        });
+        let area = LazyArea::new(pages * PAGE_BYTES).unwrap_or_else(|error| no_memory(error));
+        // Makes the tables, so that all placements are alike; the first one takes the pages away.
+        area.populate().unwrap_or_else(|error| no_memory(error));
         if cpu.apic.aim_at_self().and_then(|()| cpu.apic.route_timer_to_nmi()).is_err() {
             report::configuration(format_args!(
                 "this needs an xAPIC whose timer raises NMIs; run QEMU's TCG"
@@ -100,7 +103,8 @@ impl Bench {
     /// Runs the interrupted code once, and checks everything that does not depend on the plan.
     fn experiment(&mut self, wanted: &Registers, plan: &Plan) -> Placement {
         let (cpu, seed) = (self.cpu, wanted.rbp_to_r15[0]);
-        self.area.decommit(|frame| cpu.reserve.put_back(frame));
+        // SAFETY: (1) between two experiments nothing uses the pages; (2) a touch leaves zeros.
+        self.area.remove_all(|frame| unsafe { cpu.reserve.put_back(frame) });
         self.stack.paint(seed);
         Dr7::write_raw(self.dr7);
         write_cr2(CR2);
@@ -142,6 +146,10 @@ impl Bench {
     fn pages(&self) -> Range<u64> {
         self.area.start()..self.area.start() + self.pages * PAGE_BYTES
     }
+}
+
+fn no_memory(error: MapError) -> ! {
+    report::configuration(format_args!("no memory for the pages ({error:?})"))
 }
 
 /// A breakpoint on 8 bytes that nothing writes to.

@@ -22,7 +22,7 @@ use crate::Sampling;
 /// | `period=N` | events | one sample every N events |
 /// | `freq=N` | samples/s | instead of `period` |
 /// | `chains=on\|off` | | record call chains |
-/// | `ring=lazy` | | how ring pages are mapped |
+/// | `ring=lazy\|sync\|direct` | | how ring pages are mapped |
 /// | `ring_bytes=N` | bytes | address space of each CPU's ring: a power of two, at least 4096 |
 /// | `reserve_frames=N` | frames | size of each CPU's NMI-safe reserve |
 /// | `nmi=NAME` | | NMI entry, one of [`NmiEntry`] |
@@ -346,10 +346,14 @@ choice! {
 choice! {
     /// How the pages of a ring are mapped.
     RingMode {
-        /// No page has a frame until it is first touched.
+        /// No page has a frame until it is first touched, and an address space meets the ring by a page fault.
         Lazy = "lazy",
+        /// All pages are mapped at once, in every address space (`vmalloc_sync_all`).
+        Sync = "sync",
+        /// Consecutive frames in the direct map, which every address space has (the `kmalloc` choice).
+        Direct = "direct",
     }
-    expected "lazy"
+    expected "lazy, sync, direct"
 }
 
 choice! {

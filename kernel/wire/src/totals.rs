@@ -36,9 +36,10 @@ impl Drops {
 
 /// Counters of the NMI path of one CPU. All are cumulative counts.
 ///
-/// Two equations hold on every consistent snapshot:
-/// `entries = runs - rerun + nested` and
-/// `runs = handled + swallowed + unknown + external + reason_busy`.
+/// Three equations hold on every consistent snapshot:
+/// `entries = runs - rerun + nested`,
+/// `runs = handled + swallowed + unknown + external + reason_busy` and
+/// `page_faults = first_touches + space_syncs + other_faults`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct NmiCounters {
     /// Arrivals at vector 2, nested ones included.
@@ -63,16 +64,24 @@ pub struct NmiCounters {
     pub back_to_back: u64,
     /// Page faults taken while an NMI was in progress.
     pub page_faults: u64,
+    /// Of these, first touches of a lazily mapped page.
+    pub first_touches: u64,
+    /// Of these, those that copied a missing top-level entry into the address space in CR3.
+    pub space_syncs: u64,
+    /// Of these, those that did neither: no frame was left, the address was bad, or another CPU was first.
+    pub other_faults: u64,
 }
 
 impl NmiCounters {
-    /// Tells whether both equations between the counters hold.
+    /// Tells whether the equations between the counters hold.
     #[must_use]
     pub fn are_consistent(&self) -> bool {
         let outcomes = [self.swallowed, self.unknown, self.external, self.reason_busy];
         let explained = outcomes.into_iter().try_fold(self.handled, u64::checked_add);
         let arrivals = self.runs.checked_sub(self.rerun).and_then(|first| first.checked_add(self.nested));
-        explained == Some(self.runs) && arrivals == Some(self.entries)
+        let resolved = self.first_touches.checked_add(self.space_syncs);
+        let faults = resolved.and_then(|resolved| resolved.checked_add(self.other_faults));
+        explained == Some(self.runs) && arrivals == Some(self.entries) && faults == Some(self.page_faults)
     }
 }
 
@@ -87,7 +96,15 @@ impl NmiCounters {
 /// | `dropped` | [`Drops`] | samples | by cause |
 /// | `nmi` | [`NmiCounters`] | NMIs | the NMI path |
 /// | `ring_pages` | u64 | pages | present leaf pages of the ring, counted in the page table |
+/// | `ring_tables` | u64 | frames | page tables of the ring, counted in the page table |
+/// | `table_frames` | u64 | frames | of these tables, those that a page fault inside an NMI made |
+/// | `decommitted` | u64 | pages | ring pages whose frames the drain has given back |
+/// | `thread_syncs` | u64 | faults | page faults outside NMIs that copied a missing top-level entry |
+/// | `reserve_frames` | u32 | frames | size of the frame reserve |
 /// | `reserve_frames_min` | u32 | frames | low-water mark of the frame reserve |
+/// | `reserve_refilled` | u64 | frames | frames that the reserve was refilled with since it was made |
+///
+/// Where nothing but the ring is lazy, `first_touches = ring_pages + decommitted`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct CpuTotals {
     /// The CPU that counted.
@@ -104,8 +121,20 @@ pub struct CpuTotals {
     pub nmi: NmiCounters,
     /// Present leaf pages of the ring, counted by walking the page table.
     pub ring_pages: u64,
+    /// Page tables of the ring, counted by walking them.
+    pub ring_tables: u64,
+    /// Page tables that a page fault inside an NMI made.
+    pub table_frames: u64,
+    /// Ring pages whose frames the drain has given back.
+    pub decommitted: u64,
+    /// Page faults outside NMIs that copied a missing top-level entry into the address space in CR3.
+    pub thread_syncs: u64,
+    /// Frames that the NMI-safe reserve holds when it is full.
+    pub reserve_frames: u32,
     /// Fewest frames that the NMI-safe reserve ever held.
     pub reserve_frames_min: u32,
+    /// Frames that the reserve was refilled with since it was made.
+    pub reserve_refilled: u64,
 }
 
 #[cfg(test)]

@@ -1,0 +1,218 @@
+//! What a page fault changes in page tables, and its opposite.
+//!
+//! An area's top-level entry is made in the master's table only; every other address space that was made
+//! before lacks it until a fault copies it ([`sync_top_level`]). The tables below are then shared by all, and
+//! are made by the fault that needs them, as the leaf is ([`install_leaf`]). A walk starts **from CR3**:
+//! in the middle of a switch between two address spaces nothing else says which one faulted.
+
+#![expect(unsafe_code, reason = "gives frames of removed pages back")]
+
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use x86_64::instructions::tlb;
+use x86_64::structures::paging::{PageTableFlags, PhysFrame};
+use x86_64::{PhysAddr, VirtAddr};
+
+use super::{ADDRESS, ENTRIES, HUGE, MapError, PRESENT, TABLE, TOP_LEVEL, entry, entry_at, loaded, table_of};
+use crate::arch::layout::PAGE_BYTES;
+use crate::memory::frames;
+
+/// What [`sync_top_level`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synced {
+    /// The entry was missing, and the master has it: it is copied now.
+    Copied,
+    /// The entry was there.
+    AlreadyPresent,
+    /// The master has no such entry.
+    NotInMaster,
+}
+
+/// Copies the top-level entry of an address from the master to the table in CR3, if it is missing there.
+///
+/// # Context
+/// Any, the NMI included: no lock, no allocation.
+pub fn sync_top_level(master: PhysFrame, address: u64) -> Synced {
+    install_top_level(loaded(), master, address)
+}
+
+/// Copies the top-level entry of an address from the master to another table, if it is missing there.
+///
+/// # Context
+/// As for [`sync_top_level`].
+pub fn install_top_level(root: PhysFrame, master: PhysFrame, address: u64) -> Synced {
+    let own = entry(table_of(root), address, TOP_LEVEL);
+    if own.load(Ordering::Acquire) & PRESENT != 0 {
+        return Synced::AlreadyPresent;
+    }
+    // Acquire: the table that the entry names is seen as its maker left it.
+    let value = entry(table_of(master), address, TOP_LEVEL).load(Ordering::Acquire);
+    if value & PRESENT == 0 {
+        return Synced::NotInMaster;
+    }
+    // Release: whoever walks through the copy sees the same. An entry that was not present is not cached, so
+    // there is nothing to invalidate (SDM volume 3, "Invalidation of TLBs and Paging-Structure Caches").
+    match own.compare_exchange(0, value, Ordering::Release, Ordering::Relaxed) {
+        Ok(_) => Synced::Copied,
+        // Another CPU runs the same address space and was first (case 21).
+        Err(_) => Synced::AlreadyPresent,
+    }
+}
+
+/// Tells whether a table has the top-level entry of an address.
+#[cfg(feature = "selftest")]
+pub fn has_top_level(root: PhysFrame, address: u64) -> bool {
+    entry(table_of(root), address, TOP_LEVEL).load(Ordering::Acquire) & PRESENT != 0
+}
+
+/// Makes the master's top-level entry of a new area, with an empty table behind it.
+///
+/// # Context
+/// Thread.
+///
+/// # Errors
+/// [`MapError`].
+pub fn create_top_level(master: PhysFrame, address: u64) -> Result<(), MapError> {
+    let table = frames::allocate_zeroed().ok_or(MapError::OutOfFrames)?;
+    let entry = entry(table_of(master), address, TOP_LEVEL);
+    // Release: the table's zeros come first.
+    let made = entry.compare_exchange(0, table_of(table) | TABLE, Ordering::Release, Ordering::Relaxed);
+    if made.is_err() {
+        // SAFETY: it was just handed out, and no entry names it.
+        unsafe { frames::free(table) };
+        return Err(MapError::Occupied);
+    }
+    Ok(())
+}
+
+/// Frames to map pages and tables with.
+pub trait FrameSource {
+    /// Returns the next frame, all zeros, without taking it.
+    fn peek(&self) -> Option<PhysFrame>;
+
+    /// Takes the frame that [`FrameSource::peek`] returned.
+    fn take(&self);
+}
+
+/// How many frames an installation took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FramesTaken {
+    /// For tables.
+    pub tables: u32,
+    /// For the page: 0 if it was there.
+    pub pages: u32,
+}
+
+/// Why [`install_leaf`] did not map a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstallError {
+    /// The source has no frame; tables that were made on the way stay.
+    NoFrame,
+    /// The top-level entry is missing, or a huge page is in the way.
+    NoTable,
+}
+
+/// Maps one page of an area, writable and not executable, in the tables behind `root`, and makes the tables
+/// above it that are missing.
+///
+/// # Context
+/// Any, the NMI included: no lock, no allocation, four steps.
+///
+/// # Errors
+/// [`InstallError`].
+pub fn install_leaf(
+    root: PhysFrame,
+    address: u64,
+    source: &impl FrameSource,
+) -> Result<FramesTaken, InstallError> {
+    const LEAF: u64 = TABLE | PageTableFlags::NO_EXECUTE.bits();
+    let mut taken = FramesTaken::default();
+    let mut table = entry(table_of(root), address, TOP_LEVEL).load(Ordering::Acquire);
+    for level in (0..TOP_LEVEL).rev() {
+        if table & PRESENT == 0 || table & HUGE != 0 {
+            return Err(InstallError::NoTable);
+        }
+        let flags = if level == 0 { LEAF } else { TABLE };
+        let (value, made) = fill(entry(table & ADDRESS, address, level), flags, source)?;
+        *(if level == 0 { &mut taken.pages } else { &mut taken.tables }) += u32::from(made);
+        table = value;
+    }
+    Ok(taken)
+}
+
+/// Puts a new frame into an entry that is empty, and tells what is in it then and whether that is new.
+fn fill(entry: &AtomicU64, flags: u64, source: &impl FrameSource) -> Result<(u64, bool), InstallError> {
+    // Acquire: what the entry names is seen as its maker left it.
+    let found = entry.load(Ordering::Acquire);
+    if found & PRESENT != 0 {
+        return Ok((found, false));
+    }
+    let frame = source.peek().ok_or(InstallError::NoFrame)?;
+    let value = table_of(frame) | flags;
+    // Release: whoever finds the entry finds a zeroed frame behind it. As in `install_top_level` there is
+    // nothing to invalidate.
+    match entry.compare_exchange(0, value, Ordering::Release, Ordering::Acquire) {
+        Ok(_) => {
+            source.take();
+            Ok((value, true))
+        }
+        // Another CPU was first (case 21); the frame stays in the source.
+        Err(found) => Ok((found, false)),
+    }
+}
+
+/// Unmaps one page of an area and returns its frame: its next touch is a first one again.
+///
+/// # Context
+/// Thread; no other CPU uses the page.
+pub fn remove_leaf(root: PhysFrame, address: u64) -> Option<PhysFrame> {
+    let mut table = table_of(root);
+    for level in (1..=TOP_LEVEL).rev() {
+        let value = entry(table, address, level).load(Ordering::Acquire);
+        if value & PRESENT == 0 || value & HUGE != 0 {
+            return None;
+        }
+        table = value & ADDRESS;
+    }
+    let value = entry(table, address, 0).swap(0, Ordering::AcqRel);
+    tlb::flush(VirtAddr::new(address));
+    (value & PRESENT != 0).then(|| PhysFrame::containing_address(PhysAddr::new(value & ADDRESS)))
+}
+
+/// What is present of an area.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Leaf pages.
+    pub pages: u64,
+    /// Tables, the one behind the top-level entry included.
+    pub tables: u64,
+}
+
+/// Counts what is present of `len_bytes` at the start of a top-level slot, table by table.
+pub fn census(root: PhysFrame, start: u64, len_bytes: u64) -> Census {
+    let mut census = Census::default();
+    let top = entry(table_of(root), start, TOP_LEVEL).load(Ordering::Acquire);
+    if top & PRESENT != 0 {
+        count_table(top & ADDRESS, TOP_LEVEL - 1, 0..len_bytes / PAGE_BYTES, &mut census);
+    }
+    census
+}
+
+/// Counts a table and what is below it, of which `pages` belong to the area, counted from the table's first one.
+fn count_table(table: u64, level: u32, pages: Range<u64>, census: &mut Census) {
+    let entry_pages = ENTRIES.pow(level);
+    census.tables += 1;
+    for index in 0..pages.end.div_ceil(entry_pages).min(ENTRIES) {
+        let value = entry_at(table, index).load(Ordering::Acquire);
+        if value & PRESENT == 0 {
+            continue;
+        }
+        if level == 0 {
+            census.pages += 1;
+        } else {
+            let left = pages.end - index * entry_pages;
+            count_table(value & ADDRESS, level - 1, 0..left, census);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What a ring is made of: one of three choices.
+//!
+//! | choice | pages | page faults inside an NMI |
+//! |---|---|---|
+//! | `lazy` | mapped by the first touch, in an area | first touches; first accesses of an older address space |
+//! | `sync` | mapped at once, in an area whose top-level entry is installed in every address space (`vmalloc_sync_all`) | none |
+//! | `direct` | consecutive frames, in the direct map (the `kmalloc` choice) | none |
+//!
+//! All three are one run of addresses, so the ring's code is the same; `direct` pays for that with the need for
+//! consecutive frames, which at boot there are.
+
+#![expect(unsafe_code, reason = "turns indices of ring words into addresses")]
+
+use core::sync::atomic::AtomicU64;
+
+use nmiprof_ring::{Memory, PageIndex, TouchError, WordIndex};
+use nmiprof_wire::RingMode;
+
+use super::frames;
+use super::vmalloc::LazyArea;
+use crate::arch::fallible::{self, AccessError};
+use crate::arch::layout::{PAGE_BYTES, direct};
+use crate::arch::paging::MapError;
+use crate::arch::paging::lazy::Census;
+
+/// The memory of one ring. It lives for ever.
+#[derive(Debug)]
+pub struct RingMemory {
+    start: u64,
+    len_bytes: u64,
+    /// Where the pages come from; `None` for the direct map.
+    area: Option<LazyArea>,
+}
+
+impl RingMemory {
+    /// Makes the memory of a ring, of whole pages.
+    ///
+    /// # Errors
+    /// [`MapError`] where memory or address space does not suffice.
+    pub fn new(mode: RingMode, len_bytes: u64) -> Result<Self, MapError> {
+        if mode == RingMode::Direct {
+            let first = frames::allocate_zeroed_run(len_bytes / PAGE_BYTES).ok_or(MapError::OutOfFrames)?;
+            let start = direct::<u8>(first.start_address().as_u64()) as u64;
+            return Ok(Self { start, len_bytes, area: None });
+        }
+        let area = LazyArea::new(len_bytes)?;
+        if mode == RingMode::Sync {
+            area.populate()?;
+            area.sync_all();
+        }
+        Ok(Self { start: area.start(), len_bytes, area: Some(area) })
+    }
+
+    /// Counts the pages that have a frame, and the tables that are the ring's own.
+    pub fn census(&self) -> Census {
+        let direct = Census { pages: self.len_bytes / PAGE_BYTES, tables: 0 };
+        self.area.as_ref().map_or(direct, LazyArea::census)
+    }
+}
+
+impl Memory for RingMemory {
+    fn pages(&self) -> usize {
+        usize::try_from(self.len_bytes / PAGE_BYTES).unwrap_or_default()
+    }
+
+    #[inline]
+    fn word(&self, index: WordIndex) -> &AtomicU64 {
+        let address = self.start + index.get() as u64 * size_of::<u64>() as u64;
+        // SAFETY: (1) the index lies in a page that was touched successfully (checked by the ring, which alone
+        // makes indices); (2) a page keeps its frame while the ring may use it; (3) an address space that does
+        // not have the area yet gets it from the fault handler, which needs nothing that may be missing; (4)
+        // the words are accessed as atomics only.
+        unsafe { &*(address as *const AtomicU64) }
+    }
+
+    #[inline]
+    fn touch(&self, page: PageIndex) -> Result<(), TouchError> {
+        // SAFETY: the ring's one producer calls this, and only it writes to the memory.
+        let touched = unsafe { fallible::touch_word(self.start + page.get() as u64 * PAGE_BYTES) };
+        touched.map_err(|error| match error {
+            AccessError::NoFrame => TouchError::NoFrame,
+            AccessError::Fault => TouchError::Fault,
+        })
+    }
+}
