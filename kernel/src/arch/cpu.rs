@@ -6,6 +6,8 @@ use core::arch::x86_64::_rdtsc;
 use core::arch::{asm, global_asm};
 
 use raw_cpuid::{CpuId, CpuIdReaderNative, ProcessorBrandString};
+use x86_64::instructions::interrupts;
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 
 /// The CPU's brand string.
 pub struct BrandString(Option<ProcessorBrandString>);
@@ -71,6 +73,28 @@ pub fn sled_offset(address: u64) -> Option<u64> {
     let start = nop_sled_start as *const () as u64;
     let offset = address.checked_sub(start)?;
     (offset < SLED_INSTRUCTIONS).then_some(offset)
+}
+
+/// Halts until an interrupt or an NMI comes, takes it, and returns with interrupts disabled again.
+///
+/// # Context
+/// Interrupts disabled, while there is a tick. No interrupt can come between enabling and halting; an NMI that
+/// does is over when the CPU halts, and then the tick ends it (case 40).
+pub fn wait_for_interrupt() {
+    interrupts::enable_and_hlt();
+    interrupts::disable();
+}
+
+/// Lets every floating-point and SIMD instruction raise #NM or #UD. Nothing in the kernel uses one.
+pub fn forbid_floating_point() {
+    // SAFETY: no code of this kernel has floating-point state.
+    unsafe {
+        Cr0::update(|flags| {
+            flags.insert(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED | Cr0Flags::MONITOR_COPROCESSOR);
+        });
+    }
+    // SAFETY: as above.
+    unsafe { Cr4::update(|flags| flags.remove(Cr4Flags::OSFXSR | Cr4Flags::OSXSAVE)) };
 }
 
 /// Continues on another stack, for good.

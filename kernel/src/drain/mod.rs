@@ -6,6 +6,7 @@
 
 mod chains;
 
+use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use nmiprof_ring::{Consumer, Record};
@@ -14,7 +15,7 @@ use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, Drops, Frame, Sample};
 use crate::arch::cpu;
 use crate::arch::percpu::PerCpu;
 use crate::memory::ring_memory::RingMemory;
-use crate::sampler::FIXED_WORDS;
+use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
 use chains::Chains;
 
@@ -26,9 +27,14 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Creates the drain of `ring`, which `cpu` fills.
-    pub fn new(cpu: &'static PerCpu, ring: Consumer<'static, RingMemory>, chains: bool) -> Self {
-        Self { cpu, ring, samples: Samples::new(cpu.index, chains) }
+    /// Creates the drain of `ring`, which `cpu` fills, for samples of these processes.
+    pub fn new(
+        cpu: &'static PerCpu,
+        ring: Consumer<'static, RingMemory>,
+        chains: bool,
+        spaces: Vec<Space>,
+    ) -> Self {
+        Self { cpu, ring, samples: Samples::new(cpu.index, chains, spaces) }
     }
 
     /// Sends what waits, if it fills a block.
@@ -62,7 +68,7 @@ impl Drain {
     /// If the ring is corrupt.
     pub fn discard(&mut self, mut look: impl FnMut(Sample)) {
         let taken = self.ring.drain(usize::MAX, |record| {
-            look(sample_of(&record, 0));
+            look(sample_of(&record));
             ControlFlow::Continue(())
         });
         taken.expect("the ring holds whole records");
@@ -108,8 +114,19 @@ impl Drain {
     }
 }
 
-fn sample_of(record: &Record<'_, RingMemory>, stack: u32) -> Sample {
-    Sample { time: record.word(0).unwrap_or_default(), ip: record.word(1).unwrap_or_default(), stack }
+/// Reads what every sample has.
+fn sample_of(record: &Record<'_, RingMemory>) -> Sample {
+    let [time, ip] = [0, 1].map(|index| record.word(index).unwrap_or_default());
+    Sample { time, ip, ..Sample::default() }
+}
+
+/// The address space of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// Number of the process.
+    pub process: u32,
+    /// Frame number of its top-level table.
+    pub root: u64,
 }
 
 /// Samples on their way out.
@@ -121,12 +138,14 @@ struct Samples {
     dropped: u64,
     block: BlockEncoder,
     chains: Option<Chains>,
+    /// What the samples' address spaces may be. None is freed before all samples of it were sent.
+    spaces: Vec<Space>,
 }
 
 impl Samples {
-    fn new(cpu: u16, chains: bool) -> Self {
-        let block = BlockEncoder::new(chains);
-        Self { cpu, sent: 0, dropped: 0, block, chains: chains.then(|| Chains::new(cpu)) }
+    fn new(cpu: u16, chains: bool, spaces: Vec<Space>) -> Self {
+        let block = BlockEncoder::new(chains).with_processes(!spaces.is_empty());
+        Self { cpu, sent: 0, dropped: 0, block, chains: chains.then(|| Chains::new(cpu)), spaces }
     }
 
     fn push(&mut self, record: &Record<'_, RingMemory>) {
@@ -134,12 +153,18 @@ impl Samples {
             self.next_epoch();
         }
         let stack = self.chains.as_mut().map_or(0, |chains| chains.intern(record));
-        let sample = sample_of(record, stack);
+        let process = self.process_of(Tag::from_bits(record.tag()).space);
+        let sample = Sample { stack, process, ..sample_of(record) };
         if self.block.push(sample).is_err() {
             self.send();
             let pushed = self.block.push(sample);
             debug_assert!(pushed.is_ok(), "an empty block takes a sample");
         }
+    }
+
+    /// Finds the process of an address space; 0 for the kernel's own.
+    fn process_of(&self, root: u64) -> u32 {
+        self.spaces.iter().find(|space| space.root == root).map_or(0, |space| space.process)
     }
 
     /// Sends the block, after the definitions of the chains that it names.
@@ -156,6 +181,7 @@ impl Samples {
             first_sample: self.sent,
             dropped: self.dropped,
             chains: self.chains.as_ref().map(Chains::epoch),
+            processes: !self.spaces.is_empty(),
         };
         stream::send(&Frame::Block(self.block.block(header)));
         self.sent += u64::from(self.block.count());

@@ -41,6 +41,16 @@ pub fn continue_on_thread_stack(entry: extern "C" fn() -> !) -> Result<core::con
     unsafe { cpu::continue_on(stack.start(), entry) }
 }
 
+/// Returns the stack of the thread that runs this.
+///
+/// # Panics
+/// On any other stack.
+pub fn current() -> StackRange {
+    let local = 0_u8;
+    let address = ptr::from_ref(&local).addr() as u64;
+    StackRange::of_thread(address).expect("a thread runs on a thread's stack")
+}
+
 /// Where a stack is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StackRange {
@@ -102,6 +112,23 @@ impl StackRange {
     /// Returns where a thread of the kernel starts: below that frame, aligned as the ABI wants it.
     pub const fn start(&self) -> u64 {
         self.first_frame() & !(STACK_ALIGN - 1)
+    }
+
+    /// Returns the user code that entered the kernel on this stack, for code that now runs there at
+    /// `stack_pointer`; `None` for a thread of the kernel.
+    ///
+    /// # Context
+    /// As for [`StackRange::read_pair`].
+    #[inline]
+    pub fn entered_from(&self, stack_pointer: u64) -> Option<IretFrame> {
+        let frame = self.first_frame();
+        if stack_pointer > frame {
+            // The entry has not pushed all of it.
+            return None;
+        }
+        // SAFETY: the words lie in the stack; volatile, as in `read_pair`.
+        let frame = unsafe { ptr::read_volatile(frame as *const IretFrame) };
+        frame.is_user().then_some(frame)
     }
 
     /// Returns the top as an address to start from.

@@ -6,19 +6,15 @@
 //! start: direct map, stacks, heap and image.
 
 #![expect(unsafe_code, reason = "loads page tables and writes through the direct map")]
-#![cfg_attr(
-    not(feature = "selftest"),
-    expect(dead_code, reason = "only the self-test makes processes so far")
-)]
 
 use alloc::vec::Vec;
 
-use spin::Mutex;
 use x86_64::structures::paging::{PageTableFlags, PhysFrame};
 
 use super::master_root;
 use crate::arch::layout::{PAGE_BYTES, direct};
 use crate::arch::paging::{self, MapError, PageTables, lazy};
+use crate::lock::Mutex;
 
 /// First address that user code can't have.
 ///
