@@ -122,7 +122,9 @@ fn pass(
 ) -> Result<(Pass, Producer<'static, RingMemory>), CalibrationError> {
     let mut pmu = VirtualPmu::new(cpu.apic, resume_ticks);
     pmu.set_period(PERIOD);
-    cpu.nmi.start(cpu.apic, Box::new(Sampler::new(pmu, ring, Detail::PLAIN))).map_err(CalibrationError::Refused)?;
+    cpu.nmi
+        .start(cpu.apic, Box::new(Sampler::new(pmu, ring, Detail::PLAIN)))
+        .map_err(CalibrationError::Refused)?;
     walk_sled(cpu, tsc_hz);
     let sampler = cpu.nmi.stop(cpu.apic).ok_or(CalibrationError::Silent)?;
     Ok((hits(drain), sampler.into_ring()))

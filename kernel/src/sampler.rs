@@ -8,9 +8,9 @@ use nmiprof_ring::Producer;
 use nmiprof_wire::Mode;
 
 use crate::arch::apic::LocalApic;
-use crate::arch::{cpu, paging};
 use crate::arch::frame::IretFrame;
 use crate::arch::layout::PAGE_BYTES;
+use crate::arch::{cpu, paging};
 use crate::callchain::{self, DEPTH_MAX, End};
 use crate::memory::ring_memory::RingMemory;
 use crate::nmi::Interrupted;

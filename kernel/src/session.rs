@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use nmiprof_pmu::{Pmu, VirtualPmu};
 use nmiprof_ring::{Producer, Ring};
 use nmiprof_wire::{
-    ClockKind, EventInfo, Frame, Hello, Line, Mode, Options, PmuInfo, PmuKind, ProcessEnd, SCHEMA_HASH, Sampling,
-    Stress, WIRE_VERSION,
+    ClockKind, EventInfo, Frame, Hello, Line, Mode, Options, PmuInfo, PmuKind, ProcessEnd, SCHEMA_HASH,
+    Sampling, Stress, WIRE_VERSION,
 };
 
 use crate::arch::apic::LocalApic;
@@ -61,8 +61,17 @@ impl Session {
         report_clock(&frequencies, &calibration);
         let cpu_name = BrandString::read();
         let ring = Some(producer);
-        let mut session =
-            Self { options, cpu, cpu_name, frequencies, calibration, ring, drain, next_hello: 0, has_processes };
+        let mut session = Self {
+            options,
+            cpu,
+            cpu_name,
+            frequencies,
+            calibration,
+            ring,
+            drain,
+            next_hello: 0,
+            has_processes,
+        };
         session.introduce();
         session
     }
@@ -87,11 +96,8 @@ impl Session {
         pmu.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
         self.cpu.nmi.counters.overflows.reset();
-        let detail = Detail {
-            chains: self.options.chains,
-            spaces: self.has_processes,
-            mode: self.options.mode,
-        };
+        let detail =
+            Detail { chains: self.options.chains, spaces: self.has_processes, mode: self.options.mode };
         let started = self.cpu.nmi.start(self.cpu.apic, Box::new(Sampler::new(pmu, ring, detail)));
         started.expect("the self-test has started the same timer");
         info!("sampling: one {} sample every {period} events", self.event_name());

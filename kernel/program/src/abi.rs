@@ -79,6 +79,9 @@ pub const WRITE_BYTES_MAX: usize = 1024;
 
 /// Lowest address that a program may be linked to: what is below stays unmapped.
 pub const PROGRAM_START: u64 = 0x1_0000;
+/// First address that no program may have: the last page below the canonical boundary is left out, so that the
+/// address after a SYSCALL is canonical.
+pub const USER_END: u64 = 0x7fff_ffff_f000;
 /// First address of memory from `map`.
 pub const MAP_START: u64 = 0x6000_0000_0000;
 /// End of memory from `map`. The stack's guard is above.

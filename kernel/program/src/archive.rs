@@ -221,7 +221,9 @@ impl fmt::Display for ArchiveError {
             Self::Number => "a number is none",
             Self::Name => "a name does not end",
             Self::Order => "its files are not arguments and program in turn",
-            Self::Arguments => "arguments are missing, contain a zero byte, or are too many (64, of 4096 bytes)",
+            Self::Arguments => {
+                "arguments are missing, contain a zero byte, or are too many (64, of 4096 bytes)"
+            }
             Self::TooMany => "more than 10 programs",
             Self::TooLarge => "a program of 4 GiB or more",
         })

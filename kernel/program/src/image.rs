@@ -9,16 +9,14 @@
 use core::fmt;
 
 use elf::ElfBytes;
-use elf::abi::{
-    EM_X86_64, ET_DYN, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, PT_TLS,
-};
+use elf::abi::{EM_X86_64, ET_DYN, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, PT_TLS};
 use elf::endian::LittleEndian;
 use elf::file::Class;
 use elf::note::Note;
 use elf::segment::ProgramHeader;
 use heapless::Vec;
 
-use crate::abi::{MAP_START, PROGRAM_START, STACK_TOP};
+use crate::abi::{MAP_START, PROGRAM_START, STACK_TOP, USER_END};
 
 /// Most segments that a program may have.
 pub const SEGMENTS_MAX: usize = 16;
@@ -63,11 +61,11 @@ pub enum Rights {
 }
 
 impl<'a> Image<'a> {
-    /// Reads a file. Addresses from `user_end` on are not the program's.
+    /// Reads a file.
     ///
     /// # Errors
     /// [`ImageError`] says why it can't be run.
-    pub fn parse(file: &'a [u8], user_end: u64) -> Result<Self, ImageError> {
+    pub fn parse(file: &'a [u8]) -> Result<Self, ImageError> {
         let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| ImageError::NotElf)?;
         let header = &elf.ehdr;
         if header.class != Class::ELF64 || header.e_machine != EM_X86_64 {
@@ -81,7 +79,7 @@ impl<'a> Image<'a> {
         let mut image = Self { entry: header.e_entry, build_id: None, segments: Vec::new() };
         for header in elf.segments().ok_or(ImageError::NoSegments)? {
             match header.p_type {
-                PT_LOAD if header.p_memsz > 0 => image.add(segment(file, &header, user_end)?)?,
+                PT_LOAD if header.p_memsz > 0 => image.add(segment(file, &header)?)?,
                 PT_INTERP | PT_DYNAMIC => return Err(ImageError::Dynamic),
                 PT_TLS => return Err(ImageError::ThreadLocal),
                 PT_NOTE => image.build_id = image.build_id.or_else(|| build_id(&elf, &header)),
@@ -113,7 +111,7 @@ impl<'a> Image<'a> {
 }
 
 /// Checks one segment against the file, the address space, and the rights that can be given.
-fn segment<'a>(file: &'a [u8], header: &ProgramHeader, user_end: u64) -> Result<Segment<'a>, ImageError> {
+fn segment<'a>(file: &'a [u8], header: &ProgramHeader) -> Result<Segment<'a>, ImageError> {
     let rights = match (header.p_flags & PF_W != 0, header.p_flags & PF_X != 0) {
         (true, true) => return Err(ImageError::WritableCode),
         (true, false) => Rights::ReadWrite,
@@ -125,11 +123,11 @@ fn segment<'a>(file: &'a [u8], header: &ProgramHeader, user_end: u64) -> Result<
     }
     let content_start = header.p_vaddr;
     let start = content_start / PAGE_BYTES * PAGE_BYTES;
-    let end = content_start.checked_add(header.p_memsz).filter(|end| *end <= user_end);
+    let end = content_start.checked_add(header.p_memsz).filter(|end| *end <= USER_END);
     let end = end.ok_or(ImageError::Address)?.next_multiple_of(PAGE_BYTES);
     // What the kernel itself gives to a program lies in between.
     let is_free = end <= MAP_START || start >= STACK_TOP;
-    if start < PROGRAM_START || end > user_end || !is_free {
+    if start < PROGRAM_START || end > USER_END || !is_free {
         return Err(ImageError::Address);
     }
     Ok(Segment { start, len_bytes: end - start, content_start, content: content(file, header)?, rights })

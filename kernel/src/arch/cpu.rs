@@ -90,7 +90,9 @@ pub fn forbid_floating_point() {
     // SAFETY: no code of this kernel has floating-point state.
     unsafe {
         Cr0::update(|flags| {
-            flags.insert(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED | Cr0Flags::MONITOR_COPROCESSOR);
+            flags.insert(
+                Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED | Cr0Flags::MONITOR_COPROCESSOR,
+            );
         });
     }
     // SAFETY: as above.

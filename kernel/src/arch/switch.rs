@@ -43,7 +43,8 @@ struct Suspended {
     return_address: u64,
 }
 
-const _: () = assert!(size_of::<Suspended>() == 7 * WORD, "the switch pushes six words above its return address");
+const _: () =
+    assert!(size_of::<Suspended>() == 7 * WORD, "the switch pushes six words above its return address");
 
 /// The first stack of a user thread, lowest address first.
 #[repr(C)]

@@ -28,8 +28,10 @@ pub struct SyscallFrame {
     pub interrupted: IretFrame,
 }
 
-const _: () = assert!(size_of::<SyscallFrame>().is_multiple_of(16), "the handler is called with an aligned stack");
-const _: () = assert!(USER_END < 1 << 47, "no SYSCALL ends right below the first address that is not canonical");
+const _: () =
+    assert!(size_of::<SyscallFrame>().is_multiple_of(16), "the handler is called with an aligned stack");
+const _: () =
+    assert!(USER_END < 1 << 47, "no SYSCALL ends right below the first address that is not canonical");
 
 global_asm!(
     include_str!("syscall.S"),

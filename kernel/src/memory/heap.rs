@@ -8,11 +8,11 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
-use linked_list_allocator::Heap;
 use super::space;
 use crate::arch::layout::HEAP;
 use crate::arch::paging::MapError;
 use crate::lock::Mutex;
+use linked_list_allocator::Heap;
 
 const HEAP_BYTES: usize = 16 << 20;
 

@@ -3,18 +3,20 @@
 use core::fmt;
 use core::ops::Range;
 
-use nmiprof_program::abi::{MAP_START, STACK_BYTES, STACK_TOP};
+use nmiprof_program::abi::{self, MAP_START, STACK_BYTES, STACK_TOP};
 use nmiprof_program::{ArchiveError, Image, ImageError, Program, Rights, archive};
 use nmiprof_wire::BuildId;
 
 use super::Process;
 use crate::arch::paging::MapError;
-use crate::memory::space::{AddressSpace, USER_END, UserRights};
+use crate::memory::space::{self, AddressSpace, UserRights};
 use crate::memory::stack::StackRange;
 use crate::text::FixedText;
 use crate::thread;
 
 const WORD: u64 = size_of::<u64>() as u64;
+const _: () = assert!(abi::USER_END == space::USER_END, "what a program may have can be mapped");
+
 /// What the ABI asks of RSP at the start.
 const STACK_ALIGN: u64 = 16;
 /// Words on the stack of a new program besides the addresses of its arguments: their number, and two zeros.
@@ -59,7 +61,7 @@ pub fn load_all(archive: &[u8]) -> Result<(), LoadError<'_>> {
 
 fn load<'a>(number: u32, program: &Program<'a>) -> Result<(), LoadError<'a>> {
     let name = program.name();
-    let image = Image::parse(program.elf, USER_END).map_err(|error| LoadError::Image(name, error))?;
+    let image = Image::parse(program.elf).map_err(|error| LoadError::Image(name, error))?;
     let (space, user_stack) = map(&image, program).map_err(|error| LoadError::Memory(name, error))?;
     let stack = StackRange::for_thread().map_err(|error| LoadError::Memory(name, error))?;
     let process = Process {

@@ -55,7 +55,7 @@ pub enum Frame<'a> {
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, Schema)]
 pub struct BuildId(pub [u8; 20]);
 
 impl core::fmt::Display for BuildId {

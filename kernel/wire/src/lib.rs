@@ -29,8 +29,8 @@ pub mod totals;
 pub use block::{Block, BlockEncoder, BlockHeader, Sample, SampleIter};
 pub use exit::ExitCode;
 pub use frame::{
-    BuildId, ClockKind, EventInfo, Failure, Fatal, FatalCause, Frame, Hello, Log, LogLevel, Output, Placement,
-    PmuInfo, PmuKind, Process, ProcessEnd, ProcessOutcome, Sampling, WorkloadResult,
+    BuildId, ClockKind, EventInfo, Failure, Fatal, FatalCause, Frame, Hello, Log, LogLevel, Output,
+    Placement, PmuInfo, PmuKind, Process, ProcessEnd, ProcessOutcome, Sampling, WorkloadResult,
 };
 pub use framing::{DecodeError, EncodeError, FRAME_BYTES_MAX, LINE_BYTES_MAX, decode, encode};
 pub use options::{

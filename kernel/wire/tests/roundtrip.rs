@@ -10,8 +10,12 @@ use nmiprof_wire::{
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 fn samples() -> impl Strategy<Value = Vec<Sample>> {
-    let sample =
-        (any::<u64>(), any::<u64>(), any::<u32>()).prop_map(|(time, ip, stack)| Sample { time, ip, stack, process: stack / 2 });
+    let sample = (any::<u64>(), any::<u64>(), any::<u32>()).prop_map(|(time, ip, stack)| Sample {
+        time,
+        ip,
+        stack,
+        process: stack / 2,
+    });
     prop::collection::vec(sample, 0..400)
 }
 
@@ -44,8 +48,15 @@ fn options() -> impl Strategy<Value = Options<'static>> {
     );
     let rest = (1..u64::MAX, any::<bool>(), 12..64_u32, 1..u32::MAX, any::<bool>());
     (sampling, names, choices, rest).prop_map(|(sampling, workloads, choices, rest)| {
-        let (nmi_entry, fault_return, (nested_return, unmask), (dispatch, unknown), ring, (stress, mode), line) =
-            choices;
+        let (
+            nmi_entry,
+            fault_return,
+            (nested_return, unmask),
+            (dispatch, unknown),
+            ring,
+            (stress, mode),
+            line,
+        ) = choices;
         let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi) = rest;
         Options {
             workloads,
