@@ -36,6 +36,8 @@ impl Memory for PresentMemory {
     fn touch(&self, _page: PageIndex) -> Result<(), TouchError> {
         Ok(())
     }
+
+    fn release(&self, _page: PageIndex) {}
 }
 
 /// Encodes `samples` samples as a kernel would, without call chains: regular times, nearby addresses.

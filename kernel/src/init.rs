@@ -61,6 +61,7 @@ pub fn workloads(options: &Options<'_>) -> Vec<Task> {
 /// If memory does not suffice for the stacks.
 pub fn boot_cpu(options: &Options<'_>) -> &'static PerCpu {
     refuse_unsound(options);
+    refuse_decommit(options);
     let nmi_stack = NmiStack::new(interrupt_stack());
     if options.nmi_entry == NmiEntry::Latched {
         nmi_stack.add_second(interrupt_stack());
@@ -88,18 +89,37 @@ pub fn boot_cpu(options: &Options<'_>) -> &'static PerCpu {
 
 /// Refuses what is known to break an invariant, unless the command line insists.
 fn refuse_unsound(options: &Options<'_>) {
-    let faults_unmask = options.ring == RingMode::Lazy && options.fault_return == FaultReturn::Iret;
-    let unmasked_by = match options.unmask {
-        Unmask::Early => "unmask=early unmasks NMIs in the handler",
-        Unmask::Fault if faults_unmask => {
-            "with ring=lazy and fault_return=iret a page fault inside the NMI unmasks NMIs"
-        }
-        Unmask::Fault => return,
-    };
+    let Some(unmasked_by) = unmasked_by(options) else { return };
     if options.nmi_entry == NmiEntry::Naive && !options.unsafe_nmi {
         report::configuration(format_args!(
             "nmi=naive is unsound here: {unmasked_by}, and the next one destroys the handler's stack; choose \
              another entry or fault_return=ret, or insist with unsafe_nmi=on"
+        ));
+    }
+}
+
+/// Says what unmasks NMIs inside the handler, if anything does.
+fn unmasked_by(options: &Options<'_>) -> Option<&'static str> {
+    if options.unmask == Unmask::Early {
+        Some("unmask=early unmasks NMIs in the handler")
+    } else if options.fault_return == FaultReturn::Ret {
+        None
+    } else if options.ring == RingMode::Lazy {
+        Some("with ring=lazy and fault_return=iret a page fault inside the NMI unmasks NMIs")
+    } else if matches!(options.selftest, "sweep" | "storm" | "exceptions") {
+        Some(
+            "this self-test raises exceptions inside the NMI, whatever the ring is, and fault_return=iret unmasks NMIs",
+        )
+    } else {
+        None
+    }
+}
+
+fn refuse_decommit(options: &Options<'_>) {
+    if !options.decommit_is_possible() {
+        report::configuration(format_args!(
+            "decommit={} needs ring=lazy and a ring of more pages (ring={} ring_bytes={})",
+            options.decommit, options.ring, options.ring_bytes
         ));
     }
 }

@@ -29,9 +29,10 @@ extern "C" fn profile() -> ! {
         init::processes(boot);
     }
     let mut workloads = init::workloads(&options);
+    let prepared = selftest::prepare(&options);
     let mut session = Session::new(options, cpu);
     selftest::trigger(options.selftest);
-    if selftest::experiment(&options, cpu) {
+    if selftest::experiment(&options, cpu, &mut session, prepared) {
         workloads.clear();
     } else {
         session.measure_steps(&mut workloads);

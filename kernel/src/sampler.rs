@@ -143,7 +143,10 @@ impl Sampler {
             let end = callchain::walk(frame, frame_pointer, |address| {
                 record.push(address);
             });
-            tag.truncated = end == End::Truncated;
+            if let End::Truncated(cut) = end {
+                counters.count_cut_chain(cut);
+                tag.truncated = true;
+            }
         }
         if self.detail.spaces {
             tag.space = paging::loaded().start_address().as_u64() / PAGE_BYTES;

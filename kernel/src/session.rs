@@ -23,7 +23,7 @@ use crate::memory::ring_memory::RingMemory;
 use crate::process::Process;
 use crate::sampler::{Detail, Sampler};
 use crate::workloads::Task;
-use crate::{info, report, stream, thread};
+use crate::{info, report, stream, thread, warning};
 
 type VirtualLapicPmu = VirtualPmu<LocalApic>;
 
@@ -92,15 +92,25 @@ impl Session {
             Sampling::Period(events) => events,
             Sampling::Frequency(hz) => (self.frequencies.apic_timer_hz / hz).max(1),
         };
+        self.begin();
+        self.start_with(period);
+        info!("sampling: one {} sample every {period} events", self.event_name());
+    }
+
+    /// Begins to account for overflows and drops: those of the self-test don't count.
+    pub fn begin(&mut self) {
+        self.cpu.nmi.counters.overflows.reset();
+        self.drain.begin();
+    }
+
+    fn start_with(&mut self, period: u64) {
         let mut pmu = VirtualLapicPmu::new(self.cpu.apic, self.calibration.resume_ticks);
         pmu.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
-        self.cpu.nmi.counters.overflows.reset();
         let detail =
             Detail { chains: self.options.chains, spaces: self.has_processes, mode: self.options.mode };
         let started = self.cpu.nmi.start(self.cpu.apic, Box::new(Sampler::new(pmu, ring, detail)));
         started.expect("the self-test has started the same timer");
-        info!("sampling: one {} sample every {period} events", self.event_name());
     }
 
     /// Works on the tasks in turn until the time is over, and drains meanwhile. Programs run beside that, and where
@@ -134,6 +144,7 @@ impl Session {
     /// Sends what is left, the tasks' results, and the final counters.
     pub fn finish(&mut self, tasks: &[Task]) {
         self.drain.flush();
+        self.warn();
         for task in tasks {
             stream::send(&Frame::Workload(task.result()));
         }
@@ -146,6 +157,7 @@ impl Session {
         self.cpu.reserve.refill();
         self.drain.poll();
         self.reap();
+        self.warn();
         if cpu::timestamp() >= self.next_hello {
             self.drain.next_epoch();
             self.introduce();
@@ -164,6 +176,13 @@ impl Session {
                 let (process, time) = (thread.id, cpu::timestamp());
                 stream::send(&Frame::ProcessEnd(ProcessEnd { process, time, outcome }));
             }
+        }
+    }
+
+    /// Reports the first page fault inside an NMI, where that was asked for.
+    fn warn(&self) {
+        if let Some((address, rip)) = self.cpu.nmi.first_fault.take().filter(|_| self.options.warn_fault) {
+            warning!("first page fault inside an NMI: RIP {rip:#x}, address {address:#x} (warn_fault=on)");
         }
     }
 
@@ -216,6 +235,32 @@ impl Session {
     }
 }
 
+/// What experiments do instead of [`Session::start`] and the rest.
+#[cfg(feature = "selftest")]
+impl Session {
+    /// Samples one piece of code.
+    pub fn sample(&mut self, period: u64, code: impl FnOnce()) {
+        self.start_with(period);
+        code();
+        self.stop();
+    }
+
+    /// Sends everything that waits, after showing it to `look`.
+    pub fn flush(&mut self, look: impl FnMut(nmiprof_wire::Sample)) {
+        self.drain.flush_seen(look);
+    }
+
+    /// Fills the reserve up.
+    pub fn refill(&self) {
+        self.cpu.reserve.refill();
+    }
+
+    /// Returns where the ring is.
+    pub fn ring_address(&self) -> u64 {
+        self.drain.ring_address()
+    }
+}
+
 fn make_ring(
     options: &Options<'_>,
 ) -> (Producer<'static, RingMemory>, nmiprof_ring::Consumer<'static, RingMemory>) {
@@ -225,10 +270,21 @@ fn make_ring(
             options.ring, options.ring_bytes
         ))
     });
-    let ring = Ring::new(memory).unwrap_or_else(|error| {
-        report::configuration(format_args!("ring_bytes={}: {error}", options.ring_bytes))
+    let ring = Ring::new(memory).and_then(|ring| match options.decommit {
+        0 => Ok(ring),
+        pages => ring.decommitting(pages as usize),
     });
-    Box::leak(Box::new(ring)).split()
+    let ring = ring.unwrap_or_else(|error| {
+        report::configuration(format_args!(
+            "ring_bytes={} decommit={}: {error}",
+            options.ring_bytes, options.decommit
+        ))
+    });
+    #[cfg_attr(not(feature = "selftest"), expect(unused_mut, reason = "only a mutant changes it"))]
+    let (producer, mut consumer) = Box::leak(Box::new(ring)).split();
+    #[cfg(feature = "selftest")]
+    crate::selftest::gap::prepare(options, &mut consumer);
+    (producer, consumer)
 }
 
 /// Lists the address spaces of all processes.

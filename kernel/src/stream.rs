@@ -50,6 +50,14 @@ pub fn log(level: LogLevel, text: fmt::Arguments<'_>) {
     send(&Frame::Log(Log { time: cpu::timestamp(), level, text: text.as_str() }));
 }
 
+/// Sends one warning, formatted.
+#[macro_export]
+macro_rules! warning {
+    ($($text:tt)*) => {
+        $crate::stream::log(nmiprof_wire::LogLevel::Warning, format_args!($($text)*))
+    };
+}
+
 /// Sends one line of information, formatted.
 #[macro_export]
 macro_rules! info {

@@ -8,7 +8,7 @@
 //! after its CPU's `End` or runs past 2^64 is refused whole: none of its samples counts as received,
 //! and it is reported as damage. An `End` that admits to fewer samples than arrived breaks the identity.
 
-use nmiprof_wire::{CpuTotals, Drops, NmiCounters};
+use nmiprof_wire::{CpuTotals, CutChains, Drops, MemoryCounters, NmiCounters};
 
 /// Whether the terms of the identity agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -53,6 +53,10 @@ pub struct Balance {
     pub ring_pages: u64,
     /// Fewest frames that the reserve ever held; of all CPUs, the least.
     pub reserve_frames_min: u32,
+    /// Where the rings' pages come from and go to; `frames_left` is the machine's, of all CPUs the least.
+    pub memory: MemoryCounters,
+    /// Call chains that were cut, by cause.
+    pub cut_chains: CutChains,
 }
 
 impl CpuAccount {
@@ -107,6 +111,8 @@ impl CpuAccount {
             nmi: totals.nmi,
             ring_pages: totals.ring_pages,
             reserve_frames_min: totals.reserve_frames_min,
+            memory: totals.memory,
+            cut_chains: totals.cut_chains,
         }
     }
 
@@ -168,10 +174,23 @@ impl Balance {
             (&mut self.nmi.reason_busy, other.nmi.reason_busy),
             (&mut self.nmi.back_to_back, other.nmi.back_to_back),
             (&mut self.nmi.page_faults, other.nmi.page_faults),
+            (&mut self.nmi.first_touches, other.nmi.first_touches),
+            (&mut self.nmi.space_syncs, other.nmi.space_syncs),
+            (&mut self.nmi.other_faults, other.nmi.other_faults),
+            (&mut self.memory.ring_tables, other.memory.ring_tables),
+            (&mut self.memory.table_frames, other.memory.table_frames),
+            (&mut self.memory.decommitted, other.memory.decommitted),
+            (&mut self.memory.thread_syncs, other.memory.thread_syncs),
+            (&mut self.memory.reserve_refilled, other.memory.reserve_refilled),
+            (&mut self.cut_chains.depth, other.cut_chains.depth),
+            (&mut self.cut_chains.pointer, other.cut_chains.pointer),
+            (&mut self.cut_chains.fault, other.cut_chains.fault),
         ];
         for (sum, term) in sums {
             *sum = sum.saturating_add(term);
         }
+        let frames = &mut self.memory.reserve_frames;
+        *frames = frames.saturating_add(other.memory.reserve_frames);
     }
 }
 
@@ -213,6 +232,8 @@ impl Accounts {
         }
         let least = self.cpus.iter().map(|cpu| cpu.balance().reserve_frames_min).min();
         total.reserve_frames_min = least.unwrap_or_default();
+        let left = self.cpus.iter().map(|cpu| cpu.balance().memory.frames_left).min();
+        total.memory.frames_left = left.unwrap_or_default();
         total
     }
 

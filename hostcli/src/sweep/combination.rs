@@ -35,6 +35,8 @@ impl Combination {
     }
 
     /// Tells whether every invariant is claimed to hold: the naive entry can't bear any inner unmasking.
+    ///
+    /// How the ring is mapped makes no difference here: the handler of a sweep touches lazily mapped pages of its own.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let nothing_unmasks = self.fault_return == FaultReturn::Ret && self.unmask == Unmask::Fault;

@@ -112,6 +112,13 @@ pub(crate) fn ten_samples(hello: &Hello<'_>) -> Writer {
     writer.totals(0, |totals| {
         totals.ring_pages = 3;
         totals.reserve_frames_min = 250;
+        totals.memory.ring_tables = 3;
+        totals.memory.table_frames = 2;
+        totals.memory.reserve_frames = 256;
+        totals.memory.frames_left = 60_000;
+        totals.nmi.page_faults = 3;
+        totals.nmi.first_touches = 3;
+        totals.cut_chains.pointer = 1;
     });
     writer
 }

@@ -3,7 +3,7 @@
 use nmiprof::capture::writer;
 use nmiprof::commands::Outcome;
 use nmiprof_wire::{
-    Block, BlockHeader, CpuTotals, Drops, Frame, LINE_BYTES_MAX, NmiCounters, Stacks, encode,
+    Block, BlockHeader, CpuTotals, Drops, Frame, LINE_BYTES_MAX, MemoryCounters, NmiCounters, Stacks, encode,
 };
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest};
 
@@ -33,6 +33,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
                         first_sample: numbers[2],
                         dropped: numbers[3],
                         chains: chains.map(u32::from),
+                        processes: numbers[1] % 3 == 0,
                     },
                     base_time: numbers[4],
                     base_interval: numbers[5],
@@ -71,6 +72,12 @@ fn totals(kind: u8, cpu: u16, numbers: &[u64]) -> Frame<'static> {
         },
         ring_pages: numbers[9],
         reserve_frames_min: small(numbers[10]),
+        memory: MemoryCounters {
+            frames_left: numbers[9],
+            decommitted: numbers[10],
+            ..MemoryCounters::default()
+        },
+        ..CpuTotals::default()
     };
     if kind == 2 { Frame::Sync(totals) } else { Frame::End(totals) }
 }

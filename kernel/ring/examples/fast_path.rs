@@ -30,6 +30,8 @@ impl Memory for Present {
     fn touch(&self, _: PageIndex) -> Result<(), TouchError> {
         Ok(())
     }
+
+    fn release(&self, _: PageIndex) {}
 }
 
 /// Stores one record of three words.

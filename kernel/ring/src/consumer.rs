@@ -5,7 +5,7 @@ use core::fmt;
 use core::ops::ControlFlow;
 
 use crate::drops::Drops;
-use crate::memory::Memory;
+use crate::memory::{Memory, PAGE_MASK, PAGE_WORDS};
 use crate::record::Header;
 use crate::ring::Ring;
 use crate::sync::Ordering;
@@ -13,20 +13,35 @@ use crate::sync::Ordering;
 /// The only reader of a ring.
 pub struct Consumer<'a, M> {
     ring: &'a Ring<M>,
-    /// Position of the oldest record that was not given back: the private copy of the shared one.
+    /// Position of the oldest record that was not drained.
+    drained: u64,
+    /// Position of the oldest word that was not given back: the private copy of the shared one. It is `drained`
+    /// unless the ring decommits.
     tail: u64,
+    /// Pages released.
+    pages_released: u64,
+    /// The mutant that gives pages back before they are released.
+    #[cfg(feature = "mutants")]
+    publishes_first: bool,
 }
 
 impl<'a, M: Memory> Consumer<'a, M> {
-    pub(crate) fn new(ring: &'a Ring<M>, tail: u64) -> Self {
-        Self { ring, tail }
+    pub(crate) fn new(ring: &'a Ring<M>, tail: u64, drained: u64) -> Self {
+        Self {
+            ring,
+            drained,
+            tail,
+            pages_released: 0,
+            #[cfg(feature = "mutants")]
+            publishes_first: false,
+        }
     }
 
     /// Hands at most `records_max` records to `take`, oldest first, and returns how many it took.
     ///
     /// What is committed after the start waits for the next drain. The space goes back to the producer at the
     /// end, all at once: a large `records_max` costs fewer shared writes, a small one gives space back
-    /// sooner. When `take` breaks, the record that it broke at stays and comes first next time.
+    /// sooner. A ring that [decommits](Ring::decommitting) keeps what does not fill a batch of pages. When `take` breaks, the record that it broke at stays and comes first next time.
     ///
     /// # Errors
     /// [`Corrupt`] at a header that can't be one. The records before it are done; the ring stays at the bad
@@ -36,13 +51,67 @@ impl<'a, M: Memory> Consumer<'a, M> {
         F: FnMut(Record<'_, M>) -> ControlFlow<()>,
     {
         let head = self.ring.head_by_consumer();
-        let mut cursor = Cursor { ring: self.ring, position: self.tail, head };
+        let mut cursor = Cursor { ring: self.ring, position: self.drained, head };
         let taken = cursor.advance(records_max, take);
-        if cursor.position != self.tail {
-            self.tail = cursor.position;
-            self.ring.publish_tail(self.tail);
+        if cursor.position != self.drained {
+            self.drained = cursor.position;
+            if self.ring.keeps_pages() {
+                self.give_back(self.drained);
+            } else {
+                self.ring.note_drained(self.drained);
+                self.decommit();
+            }
         }
         taken
+    }
+
+    fn give_back(&mut self, tail: u64) {
+        self.tail = tail;
+        self.ring.publish_tail(tail);
+    }
+
+    /// Releases and gives back the pages that lie wholly between the tail and the drained position, if they
+    /// are enough. The tail stays on page edges, so no page that the producer has touched is ever released:
+    /// it touches a page only where the tail has passed the whole of that page's previous lap.
+    fn decommit(&mut self) {
+        // After a start in the middle of a page that page keeps its frame for one lap.
+        let start = self.tail.wrapping_add(!PAGE_MASK) & PAGE_MASK;
+        let end = self.drained & PAGE_MASK;
+        let words = end.wrapping_sub(start).cast_signed();
+        if words < self.ring.batch_words().cast_signed() {
+            return;
+        }
+        #[cfg(feature = "mutants")]
+        if self.publishes_first {
+            self.give_back(end);
+        }
+        self.release(start, end);
+        // Only now: until the tail has passed, the producer can't write there, so it can't meet an absent page
+        // that it has touched, nor lose a record in a frame that goes away.
+        self.give_back(end);
+    }
+
+    /// Releases the pages between two page edges.
+    fn release(&mut self, start: u64, end: u64) {
+        let mut position = start;
+        // Ends: the distance is a whole number of pages, at most the capacity.
+        while position != end {
+            self.ring.release(position);
+            self.pages_released = self.pages_released.wrapping_add(1);
+            position = position.wrapping_add(PAGE_WORDS as u64);
+        }
+    }
+
+    /// Turns the mutant on that gives pages back before they are released: for tests that must notice.
+    #[cfg(feature = "mutants")]
+    pub fn publish_before_release(&mut self) {
+        self.publishes_first = true;
+    }
+
+    /// Returns how many pages were released since the ring was split.
+    #[must_use]
+    pub fn pages_released(&self) -> u64 {
+        self.pages_released
     }
 
     /// Returns the memory of the ring.
@@ -54,7 +123,7 @@ impl<'a, M: Memory> Consumer<'a, M> {
     /// Returns how many words hold records that were not drained. May have grown when it returns.
     #[must_use]
     pub fn used_words(&self) -> u64 {
-        self.ring.head_by_consumer().wrapping_sub(self.tail)
+        self.ring.head_by_consumer().wrapping_sub(self.drained)
     }
 
     /// Tells whether there is nothing to drain. May have changed when it returns.

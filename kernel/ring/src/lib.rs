@@ -26,6 +26,11 @@
 //!    per batch.
 //! 3. The producer loads `tail` with Acquire only when its cached copy says that the ring is full.
 //!
+//! A ring that [decommits](Ring::decommitting) does more in step 2, in this order: it consumes; it waits until
+//! a batch of pages lies wholly between `tail` and what was drained; it [releases](Memory::release) them; and
+//! *then* it moves `tail` past them. The producer touches each page anew in each lap. Were `tail` published
+//! first, an NMI in between could write a record into a page that is about to go: the feature `mutants`.
+//!
 //! Taken from the literature: the cached copy of the other side's index, the batched `tail`, and a pair of
 //! cache lines per side (MCRingBuffer: Lee, Bu and Chandranmenon, "A Lock-Free, Cache-Efficient Shared Ring
 //! Buffer for Multi-Core Architectures", ANCS 2009). The cached `tail` and the end of the touched pages are
@@ -43,7 +48,6 @@
 //!   edge.
 //! - Overwriting the oldest record: a reader that can be overtaken is another algorithm and would be another
 //!   type.
-//! - Giving pages back: a page stays once touched, so `limit` needs the watermark in the first lap only.
 //!
 //! # Context
 //!

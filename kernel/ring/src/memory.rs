@@ -12,6 +12,9 @@ use crate::sync::AtomicU64;
 /// Words in a page: 4 KiB, or a toy size that loom can explore.
 pub const PAGE_WORDS: usize = if cfg!(loom) { 8 } else { 512 };
 
+/// Rounds a position down to the start of its page.
+pub(crate) const PAGE_MASK: u64 = !(PAGE_WORDS as u64 - 1);
+
 /// The backing memory of a ring, some pages of which may have no frame yet.
 pub trait Memory {
     /// Returns the size in pages, which must never change.
@@ -26,7 +29,7 @@ pub trait Memory {
     /// Makes `page` present and writable.
     ///
     /// The ring asks once per page and in order, and asks again after an error. Pages are asked for anew if
-    /// the ring is split again, so touching a present page must succeed.
+    /// the ring is split again, and in every lap if it decommits; so touching a present page must succeed.
     ///
     /// # Context
     /// NMI; may fault.
@@ -34,6 +37,14 @@ pub trait Memory {
     /// # Errors
     /// [`TouchError`] if the page is still absent; the ring then drops one record and counts the cause.
     fn touch(&self, page: PageIndex) -> Result<(), TouchError>;
+
+    /// Takes the frame of `page` away: nobody uses the page until it was touched again.
+    ///
+    /// Only a ring made by [`Ring::decommitting`](crate::Ring::decommitting) asks for this.
+    ///
+    /// # Context
+    /// The thread of the consumer. The producer may come at any time, but not to this page.
+    fn release(&self, page: PageIndex);
 }
 
 /// The index of a word below `pages * PAGE_WORDS` whose page was touched successfully.

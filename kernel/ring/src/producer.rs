@@ -5,13 +5,10 @@
 //! function.
 
 use crate::drops::DropCause;
-use crate::memory::{Memory, PAGE_WORDS, WordIndex};
+use crate::memory::{Memory, PAGE_MASK, PAGE_WORDS, WordIndex};
 use crate::record::{Header, MAX_PAYLOAD_WORDS};
 use crate::ring::Ring;
 use crate::sync::Ordering;
-
-/// Rounds a position down to the start of its page.
-const PAGE_MASK: u64 = !(PAGE_WORDS as u64 - 1);
 
 /// The only writer of a ring.
 ///
@@ -28,7 +25,8 @@ pub struct Producer<'a, M> {
     /// End of the touched pages: not below the start of the page of `head`. Without meaning once
     /// `pages_untouched` is 0.
     touched: u64,
-    /// Pages whose first touch is still to come; counts down to 0 in the first lap.
+    /// Pages whose first touch is still to come; counts down to 0 in the first lap. In a ring that decommits
+    /// every page of every lap is touched, so it never gets there.
     pages_untouched: usize,
 }
 
@@ -111,7 +109,9 @@ impl<'a, M: Memory> Producer<'a, M> {
             }
             self.ring.touch(self.touched)?;
             self.touched = self.touched.wrapping_add(PAGE_WORDS as u64);
-            self.pages_untouched = self.pages_untouched.wrapping_sub(1);
+            if self.ring.keeps_pages() {
+                self.pages_untouched = self.pages_untouched.wrapping_sub(1);
+            }
         }
         Ok(self.ring.capacity_words())
     }

@@ -20,6 +20,9 @@ pub struct Ring<M> {
     consumer_lines: ConsumerLines,
     /// Capacity in words, less one: the capacity is a power of two.
     mask: u64,
+    /// Fewest words that are given back at once, in whole pages whose frames are taken away; 0 where the
+    /// pages keep them.
+    batch_words: u64,
     memory: M,
 }
 
@@ -45,6 +48,10 @@ struct ConsumerLines {
     ///
     /// Written by the consumer, read by the producer. Never passes `head`. Wraps at 2^64 and stays right.
     tail: AtomicU64,
+    /// Position of the oldest record that was not drained, where that is not `tail`: in a ring that decommits.
+    ///
+    /// Written by the consumer, read by the next split.
+    drained: AtomicU64,
 }
 
 // Size and alignment together: nothing else fits on either pair of lines. Loom's atomics have a size of their
@@ -73,10 +80,29 @@ impl<M: Memory> Ring<M> {
         let mask = capacity_words(memory.pages())?.wrapping_sub(1);
         Ok(Self {
             producer_lines: ProducerLines { head: AtomicU64::new(position), drops: DropCounters::new() },
-            consumer_lines: ConsumerLines { tail: AtomicU64::new(position) },
+            consumer_lines: ConsumerLines {
+                tail: AtomicU64::new(position),
+                drained: AtomicU64::new(position),
+            },
             mask,
+            batch_words: 0,
             memory,
         })
+    }
+
+    /// Makes the ring decommit: space is given back in whole pages, at least `batch_pages` at a time, and
+    /// loses its frames before the producer may write there again. So each page is touched anew in each lap.
+    ///
+    /// # Errors
+    /// [`CapacityError::Batch`] unless `batch_pages` is at least 1 and less than all pages: the producer has
+    /// to have room for a record while the consumer waits for the batch to be full.
+    pub fn decommitting(mut self, batch_pages: usize) -> Result<Self, CapacityError> {
+        let pages = self.memory.pages();
+        if !(1..pages).contains(&batch_pages) {
+            return Err(CapacityError::Batch { batch_pages, pages });
+        }
+        self.batch_words = (batch_pages as u64).wrapping_mul(PAGE_WORDS as u64);
+        Ok(self)
     }
 
     /// Gives the only producer and the only consumer.
@@ -84,8 +110,8 @@ impl<M: Memory> Ring<M> {
     /// From a `&'static mut Ring` both live for ever, and nothing can split the ring again. After a shorter
     /// borrow a new split goes on with the records and counts that are there, and touches every page anew.
     pub fn split(&mut self) -> (Producer<'_, M>, Consumer<'_, M>) {
-        let (head, tail) = self.positions();
-        (Producer::new(self, head, tail), Consumer::new(self, tail))
+        let Positions { head, tail, drained } = self.positions();
+        (Producer::new(self, head, tail), Consumer::new(self, tail, drained))
     }
 
     /// Returns the memory that the ring was made of.
@@ -110,14 +136,38 @@ impl<M: Memory> Ring<M> {
     pub(crate) fn touch(&self, position: u64) -> Result<(), TouchError> {
         self.memory.touch(PageIndex::of(position, self.mask))
     }
+
+    /// Takes the frame of the page at `position` away.
+    pub(crate) fn release(&self, position: u64) {
+        self.memory.release(PageIndex::of(position, self.mask));
+    }
 }
 
 impl<M> Ring<M> {
-    /// Reads both positions for a new split, which borrows the whole ring.
-    pub(crate) fn positions(&mut self) -> (u64, u64) {
+    /// Reads the positions for a new split, which borrows the whole ring.
+    fn positions(&mut self) -> Positions {
         // Relaxed: nobody else holds the ring, so whatever handed it over has ordered everything before.
         let head = self.producer_lines.head.load(Ordering::Relaxed);
-        (head, self.consumer_lines.tail.load(Ordering::Relaxed))
+        let tail = self.consumer_lines.tail.load(Ordering::Relaxed);
+        let drained =
+            if self.keeps_pages() { tail } else { self.consumer_lines.drained.load(Ordering::Relaxed) };
+        Positions { head, tail, drained }
+    }
+
+    /// Tells whether pages keep their frames when they are given back.
+    pub(crate) fn keeps_pages(&self) -> bool {
+        self.batch_words == 0
+    }
+
+    /// Returns the fewest words that are given back at once.
+    pub(crate) fn batch_words(&self) -> u64 {
+        self.batch_words
+    }
+
+    /// Notes how far the consumer has drained, for the next split.
+    pub(crate) fn note_drained(&self, position: u64) {
+        // Relaxed: nobody reads it while the ring is split.
+        self.consumer_lines.drained.store(position, Ordering::Relaxed);
     }
 
     /// Returns what reduces a position to an index.
@@ -157,6 +207,13 @@ impl<M> Ring<M> {
     }
 }
 
+/// Where a ring stands.
+struct Positions {
+    head: u64,
+    tail: u64,
+    drained: u64,
+}
+
 /// Returns the capacity of a ring of `pages`, in words.
 fn capacity_words(pages: usize) -> Result<u64, CapacityError> {
     if !pages.is_power_of_two() {
@@ -179,6 +236,13 @@ pub enum CapacityError {
         /// The size that was offered.
         pages: usize,
     },
+    /// The ring can't give back so many pages at once.
+    Batch {
+        /// The pages that were asked for.
+        batch_pages: usize,
+        /// The size of the ring.
+        pages: usize,
+    },
 }
 
 impl fmt::Display for CapacityError {
@@ -187,6 +251,9 @@ impl fmt::Display for CapacityError {
             Self::NotPowerOfTwo { pages } => write!(f, "a ring needs a power of two of pages, not {pages}"),
             Self::TooLarge { pages } => {
                 write!(f, "a ring of {pages} pages has more words than an index can tell")
+            }
+            Self::Batch { batch_pages, pages } => {
+                write!(f, "a ring of {pages} pages decommits 1 to all but one at a time, not {batch_pages}")
             }
         }
     }

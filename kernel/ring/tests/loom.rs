@@ -18,32 +18,50 @@ use loom::thread;
 use nmiprof_ring::sync::AtomicU64;
 use nmiprof_ring::{Consumer, Drops, Memory, PAGE_WORDS, PageIndex, Producer, Ring, TouchError, WordIndex};
 
-/// A memory of `pages`, all of them present.
-struct Words(Vec<AtomicU64>);
+/// A memory that checks that the pages in use are present. What is present is no part of the model: loom
+/// takes turns between its own operations only, so the flags are right in each interleaving.
+struct Words {
+    words: Vec<AtomicU64>,
+    present: Vec<AtomicBool>,
+}
 
 impl Words {
     fn new(pages: usize) -> Self {
-        Self((0..pages * PAGE_WORDS).map(|_| AtomicU64::new(0)).collect())
+        let words = (0..pages * PAGE_WORDS).map(|_| AtomicU64::new(0)).collect();
+        Self { words, present: (0..pages).map(|_| AtomicBool::new(false)).collect() }
     }
 }
 
 impl Memory for Words {
     fn pages(&self) -> usize {
-        self.0.len() / PAGE_WORDS
+        self.present.len()
     }
 
     fn word(&self, index: WordIndex) -> &AtomicU64 {
-        &self.0[index.get()]
+        let index = index.get();
+        assert!(self.present[index / PAGE_WORDS].load(Ordering::Relaxed), "word {index} has no frame");
+        &self.words[index]
     }
 
-    fn touch(&self, _: PageIndex) -> Result<(), TouchError> {
+    fn touch(&self, page: PageIndex) -> Result<(), TouchError> {
+        self.present[page.get()].store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn release(&self, page: PageIndex) {
+        assert!(self.present[page.get()].swap(false, Ordering::Relaxed), "released twice");
     }
 }
 
 /// A ring that loom's threads can borrow for ever; positions wrap at 2^64 after the first page.
 fn split_ring(pages: usize) -> (Producer<'static, Words>, Consumer<'static, Words>) {
     Box::leak(Box::new(Ring::starting_at(Words::new(pages), u64::MAX).unwrap())).split()
+}
+
+/// As [`split_ring`], of two pages that are decommitted one by one.
+fn split_decommitting_ring() -> (Producer<'static, Words>, Consumer<'static, Words>) {
+    let ring = Ring::starting_at(Words::new(2), 0u64.wrapping_sub(PAGE_WORDS as u64)).unwrap();
+    Box::leak(Box::new(ring.decommitting(1).unwrap())).split()
 }
 
 /// Pushes records numbered from 1, and returns the numbers that were stored.
@@ -139,6 +157,27 @@ fn a_writer_that_gets_room_sees_all_that_the_reader_did_before() {
         reader.join().unwrap();
     });
     assert!(room_given.load(Ordering::Relaxed), "no interleaving gave room beside the reader");
+}
+
+// case 63: records of seven words over two pages of eight, the third over the end of the ring
+#[test]
+fn a_page_is_released_before_the_writer_may_touch_it_again() {
+    let refilled = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&refilled);
+    loom::model(move || {
+        let (mut producer, mut consumer) = split_decommitting_ring();
+        let writer = thread::spawn(move || push_all(&mut producer, &[6, 6, 6]));
+        let mut received = Vec::new();
+        drain(&mut consumer, usize::MAX, &mut received);
+        drain(&mut consumer, usize::MAX, &mut received);
+        let stored = writer.join().unwrap();
+        drain(&mut consumer, usize::MAX, &mut received);
+        assert_eq!(received, stored);
+        if stored.len() == 3 && consumer.pages_released() > 0 {
+            seen.store(true, Ordering::Relaxed);
+        }
+    });
+    assert!(refilled.load(Ordering::Relaxed), "no interleaving wrote to a page that was released");
 }
 
 #[test]

@@ -51,14 +51,19 @@ struct Scene {
     payload_words: usize,
     ready: usize,
     gone: usize,
+    /// One page that is kept, or two that are decommitted one by one.
+    pages: usize,
 }
 
 impl Scene {
-    /// Makes the ring of one page. It is leaked: the injected closure has to live for ever.
+    /// Makes the ring. It is leaked: the injected closure has to live for ever.
     fn set(self) -> (Pusher, Consumer<'static, Pages>) {
-        let ring = Ring::starting_at(Pages::new(1), u64::MAX).unwrap();
+        let mut ring = Ring::starting_at(Pages::new(self.pages), u64::MAX).unwrap();
+        if self.pages > 1 {
+            ring = ring.decommitting(1).unwrap();
+        }
         let (producer, mut consumer) = Box::leak(Box::new(ring)).split();
-        let Self { payload_words, ready, gone } = self;
+        let Self { payload_words, ready, gone, .. } = self;
         let mut pusher = Pusher { producer, payload_words, pushes: 0, refused: Vec::new() };
         for _ in 0..gone {
             pusher.push();
@@ -71,7 +76,16 @@ impl Scene {
     /// Drains with a push before each atomic operation that `at` selects; checks all; returns operations and
     /// pushes.
     fn drain_with_pushes(self, at: impl Fn(u64) -> bool + 'static) -> (u64, u64) {
-        let (pusher, mut consumer) = self.set();
+        let (pusher, consumer) = self.set();
+        self.drain_between_pushes(pusher, consumer, at)
+    }
+
+    fn drain_between_pushes(
+        self,
+        pusher: Pusher,
+        mut consumer: Consumer<'static, Pages>,
+        at: impl Fn(u64) -> bool + 'static,
+    ) -> (u64, u64) {
         let pushes_before = pusher.pushes;
         let pusher = Rc::new(RefCell::new(pusher));
         let operations = Rc::new(Cell::new(0));
@@ -113,11 +127,17 @@ impl Scene {
 
 /// Short and long records; empty, one, some and as many as fit; from the start and over the end of the ring.
 fn scenes() -> impl Iterator<Item = Scene> {
+    [1, 2].into_iter().flat_map(scenes_over)
+}
+
+fn scenes_over(pages: usize) -> impl Iterator<Item = Scene> {
     let lengths = [0, 1, 31, MAX_PAYLOAD_WORDS].into_iter();
-    lengths.flat_map(|payload_words| {
-        let full = PAGE_WORDS / (payload_words + 1);
+    lengths.flat_map(move |payload_words| {
+        let full = pages * PAGE_WORDS / (payload_words + 1);
         [0, 1, full - 1, full].into_iter().flat_map(move |ready| {
-            [0, full - 1].into_iter().map(move |gone| Scene { payload_words, ready, gone })
+            // Where space comes back page by page, there may be no room for so many after others are gone.
+            let most_gone = if pages == 1 { full - 1 } else { 1 };
+            [0, most_gone].into_iter().map(move |gone| Scene { payload_words, ready, gone, pages })
         })
     })
 }
@@ -147,8 +167,24 @@ fn a_push_before_every_operation_of_the_drain_harms_nothing() {
 
 #[test]
 fn a_drain_has_one_operation_per_word_and_two_per_batch() {
-    let full = Scene { payload_words: 0, ready: PAGE_WORDS, gone: 0 };
+    let full = Scene { payload_words: 0, ready: PAGE_WORDS, gone: 0, pages: 1 };
     let (operations, _) = full.drain_with_pushes(|_| false);
     let load_of_head_and_store_of_tail = 2;
     assert_eq!(operations, PAGE_WORDS as u64 + load_of_head_and_store_of_tail);
+}
+
+// A page that is given back before it is released loses the record that an NMI writes to it in between.
+#[cfg(feature = "mutants")]
+#[test]
+fn a_tail_that_is_published_before_the_release_is_noticed() {
+    let noticed = scenes_over(2).filter(|scene| {
+        let (operations, _) = scene.drain_with_pushes(|_| false);
+        (0..operations + 2).any(|k| {
+            let (pusher, mut consumer) = scene.set();
+            consumer.publish_before_release();
+            let attempt = move || scene.drain_between_pushes(pusher, consumer, move |at| at == k);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)).is_err()
+        })
+    });
+    assert!(noticed.count() > 0, "no push in the gap did any harm");
 }

@@ -6,7 +6,6 @@ use core::arch::x86_64::_rdtsc;
 use core::arch::{asm, global_asm};
 
 use raw_cpuid::{CpuId, CpuIdReaderNative, ProcessorBrandString};
-use x86_64::instructions::interrupts;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 
 /// The CPU's brand string.
@@ -81,8 +80,31 @@ pub fn sled_offset(address: u64) -> Option<u64> {
 /// Interrupts disabled, while there is a tick. No interrupt can come between enabling and halting; an NMI that
 /// does is over when the CPU halts, and then the tick ends it (case 40).
 pub fn wait_for_interrupt() {
-    interrupts::enable_and_hlt();
-    interrupts::disable();
+    // SAFETY: the code changes no register but the interrupt flag; handlers give everything back.
+    unsafe { halt_until_interrupted() };
+}
+
+global_asm!(
+    ".global halt_until_interrupted",
+    "halt_until_interrupted:",
+    "sti", // interrupts wait until the next instruction has begun
+    "hlt",
+    ".global halt_ended",
+    "halt_ended:",
+    "cli",
+    "ret",
+);
+
+unsafe extern "C" {
+    fn halt_until_interrupted();
+    #[cfg(feature = "selftest")]
+    safe static halt_ended: u8;
+}
+
+/// Returns the address of the instruction after the one that halts the CPU: where NMIs find it then.
+#[cfg(feature = "selftest")]
+pub fn address_after_halt() -> u64 {
+    (&raw const halt_ended) as u64
 }
 
 /// Lets every floating-point and SIMD instruction raise #NM or #UD. Nothing in the kernel uses one.

@@ -8,6 +8,9 @@
 
 use core::arch::asm;
 
+use super::frame::WORD;
+use super::layout::is_user;
+
 /// Why an access failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessError {
@@ -120,35 +123,57 @@ pub fn read_bytes(address: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
     AccessError::check(code)
 }
 
-/// Reads two words, at an address that may be no memory.
+/// Reads the two words at an address.
 ///
 /// # Context
-/// Any, the NMI included: it may fault, and then returns by way of the exception path.
+/// Any, the NMI included: it may fault, and then returns by way of the exception path. Its `iret` unmasks
+/// NMIs: inside an NMI only an entry that survives that may lead here.
+///
+/// # Safety
+/// Reading there changes nothing: no device has registers there.
 ///
 /// # Errors
-/// [`AccessError`] where one of them can't be read.
+/// [`AccessError`] where one of the words is not mapped, or the address is not canonical.
 #[inline]
-pub fn read_pair(address: u64) -> Result<[u64; 2], AccessError> {
-    let (code, low, high): (u64, u64, u64);
-    // SAFETY: (1) whatever is read is two words, and nothing relies on their values; (2) a fault at label 2 or 4
-    // continues at label 3 with RAX set.
+pub unsafe fn read_pair(address: u64) -> Result<[u64; 2], AccessError> {
+    let (first, second, code): (u64, u64, u64);
+    // SAFETY: (1) (caller); (2) a fault at label 2 or 3 continues at label 4 with RAX set, by the table entries
+    // that stand beside them; the words are not looked at then.
     unsafe {
         asm!(
-            "2: mov {low}, [{address}]",
-            "4: mov {high}, [{address} + 8]",
-            "3:",
+            "2: mov {first}, [{address}]",
+            "3: mov {second}, [{address} + {WORD}]",
+            "4:",
             ".pushsection .extable, \"a\"",
-            ".quad 2b, 3b",
-            ".quad 4b, 3b",
+            ".quad 2b, 4b",
+            ".quad 3b, 4b",
             ".popsection",
             address = in(reg) address,
-            low = out(reg) low,
-            high = out(reg) high,
+            first = out(reg) first,
+            second = out(reg) second,
+            WORD = const WORD,
             inout("rax") 0_u64 => code,
-            options(nostack, preserves_flags, readonly),
+            options(nostack),
         );
     }
-    AccessError::check(code).map(|()| [low, high])
+    AccessError::check(code).map(|()| [first, second])
+}
+
+/// Reads the two words at a user address, in the address space that this CPU has loaded.
+///
+/// # Context
+/// As for [`read_pair`].
+///
+/// # Errors
+/// [`AccessError`] where the address is no user address, or one of the words is not mapped.
+#[inline]
+pub fn read_user_pair(address: u64) -> Result<[u64; 2], AccessError> {
+    if !is_user(address, size_of::<[u64; 2]>() as u64) {
+        return Err(AccessError::Fault);
+    }
+    // SAFETY: only RAM is ever mapped at user addresses; what its owner does to it meanwhile gives other values,
+    // and any value is accepted.
+    unsafe { read_pair(address) }
 }
 
 /// Touches an address that is not canonical, which raises #GP.

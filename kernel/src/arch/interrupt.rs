@@ -29,6 +29,17 @@ unsafe extern "C" {
     safe static interrupt_spurious: u8;
 }
 
+#[cfg(feature = "selftest")]
+unsafe extern "C" {
+    safe static interrupt_iretq_end: u8;
+}
+
+/// Returns where entry and exit of the tick begin and end.
+#[cfg(feature = "selftest")]
+pub fn window() -> (u64, u64) {
+    ((&raw const interrupt_tick) as u64, (&raw const interrupt_iretq_end) as u64)
+}
+
 /// Returns the entry of the tick.
 pub fn tick_entry() -> VirtAddr {
     VirtAddr::from_ptr(&raw const interrupt_tick)

@@ -25,11 +25,23 @@ pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
 /// Bytes in a page.
 pub const PAGE_BYTES: u64 = 4096;
+/// First address that user code can't have.
+///
+/// The last page below the canonical boundary is left out: SYSCALL as its last instruction would make SYSRET
+/// return to an address that is not canonical, which faults at CPL 0 with the user's stack pointer on Intel
+/// CPUs (Xen advisory XSA-7, "64-bit PV guest privilege escalation").
+pub const USER_END: u64 = 0x0000_8000_0000_0000 - PAGE_BYTES;
 /// Bytes behind one entry of a top-level table.
 pub const SLOT_BYTES: u64 = 1 << 39;
 
 const _: () =
     assert!(VMALLOC + VMALLOC_SLOTS as u64 * SLOT_BYTES <= KERNEL_BASE, "the areas end below the image");
+
+/// Tells whether `len` bytes at `start` all have user addresses.
+#[inline]
+pub const fn is_user(start: u64, len: u64) -> bool {
+    start < USER_END && len <= USER_END - start
+}
 
 /// Returns where the direct map shows a physical address.
 pub const fn direct<T>(physical: u64) -> *mut T {

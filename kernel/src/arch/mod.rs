@@ -24,5 +24,7 @@ pub mod pic;
 pub mod raise;
 pub mod serial;
 pub mod switch;
+#[cfg(feature = "selftest")]
+pub mod switch_line;
 pub mod syscall;
 pub mod tick;

@@ -23,6 +23,17 @@ unsafe extern "C" {
     fn switch_to(save_rsp: *mut u64, rsp: u64, root: u64, current: *const AtomicU32, id: u32);
 }
 
+#[cfg(feature = "selftest")]
+unsafe extern "C" {
+    safe static switch_to_end: u8;
+}
+
+/// Returns where the switch begins and ends.
+#[cfg(feature = "selftest")]
+pub fn window() -> (u64, u64) {
+    (switch_to as *const () as u64, (&raw const switch_to_end) as u64)
+}
+
 /// The number of the thread that runs, as the switch leaves it; thread context only.
 static CURRENT: AtomicU32 = AtomicU32::new(0);
 
@@ -87,6 +98,22 @@ pub unsafe fn prepare_user(stack: &StackRange, rip: u64, rsp: u64) -> u64 {
     // SAFETY: (1) the words lie at the top of the mapped stack; (2) (caller) nobody uses it.
     unsafe { ptr::write(place as *mut NewThread, NewThread { suspended, user }) };
     place
+}
+
+/// Spoils the frame by which a process starts: its CS, its SS, or its RIP, as the stack's address decides.
+#[cfg(feature = "selftest")]
+pub fn spoil_user(stack: &StackRange) {
+    /// A system segment.
+    const BAD: u64 = 0x33;
+    const NOT_CANONICAL: u64 = 1 << 63;
+    let frame = stack.first_frame() as *mut IretFrame;
+    // SAFETY: the thread has not started, so nobody uses the frame.
+    let frame = unsafe { &mut *frame };
+    match stack.top / 0x2_0000 % 3 {
+        0 => frame.cs = BAD,
+        1 => frame.ss = BAD,
+        _ => frame.rip = NOT_CANONICAL,
+    }
 }
 
 /// Continues with another thread; returns when somebody switches back.

@@ -49,6 +49,17 @@ unsafe extern "C" {
     safe static syscall_entry: u8;
 }
 
+#[cfg(feature = "selftest")]
+unsafe extern "C" {
+    safe static syscall_end: u8;
+}
+
+/// Returns where entry and exit begin and end.
+#[cfg(feature = "selftest")]
+pub fn window() -> (u64, u64) {
+    ((&raw const syscall_entry) as u64, (&raw const syscall_end) as u64)
+}
+
 /// Opens the entry on this CPU.
 ///
 /// # Panics

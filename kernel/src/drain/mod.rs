@@ -9,11 +9,12 @@ mod chains;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use nmiprof_ring::{Consumer, Record};
-use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, Drops, Frame, Sample};
+use nmiprof_ring::{Consumer, Drops as RingDrops, Record};
+use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, Drops, Frame, MemoryCounters, Sample};
 
 use crate::arch::cpu;
 use crate::arch::percpu::PerCpu;
+use crate::memory::frames;
 use crate::memory::ring_memory::RingMemory;
 use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
@@ -24,6 +25,8 @@ pub struct Drain {
     cpu: &'static PerCpu,
     ring: Consumer<'static, RingMemory>,
     samples: Samples,
+    /// Drops before sampling began: those of the self-test.
+    dropped_before: RingDrops,
 }
 
 impl Drain {
@@ -34,7 +37,28 @@ impl Drain {
         chains: bool,
         spaces: Vec<Space>,
     ) -> Self {
-        Self { cpu, ring, samples: Samples::new(cpu.index, chains, spaces) }
+        Self {
+            cpu,
+            ring,
+            samples: Samples::new(cpu.index, chains, spaces),
+            dropped_before: RingDrops::default(),
+        }
+    }
+
+    /// Begins to account for drops.
+    pub fn begin(&mut self) {
+        self.dropped_before = self.ring.drops();
+    }
+
+    /// Reads the drops since the accounts began.
+    fn dropped(&self) -> Drops {
+        let (now, before) = (self.ring.drops(), self.dropped_before);
+        Drops {
+            ring_full: now.ring_full - before.ring_full,
+            no_frame: now.no_frame - before.no_frame,
+            throttled: 0,
+            fault: now.fault - before.fault,
+        }
     }
 
     /// Sends what waits, if it fills a block.
@@ -76,7 +100,6 @@ impl Drain {
 
     /// Reads all counters of the CPU.
     pub fn totals(&self) -> CpuTotals {
-        let dropped = self.ring.drops();
         let census = self.ring.memory().census();
         let reserve = self.cpu.reserve.counts();
         let counters = &self.cpu.nmi.counters;
@@ -85,28 +108,48 @@ impl Drain {
             time: cpu::timestamp(),
             overflows: counters.overflows.read(),
             sent: self.samples.sent,
-            dropped: Drops {
-                ring_full: dropped.ring_full,
-                no_frame: dropped.no_frame,
-                throttled: 0,
-                fault: dropped.fault,
-            },
+            dropped: self.dropped(),
             nmi: self.cpu.nmi.snapshot(),
+            cut_chains: counters.cut_chains(),
             ring_pages: census.pages,
-            ring_tables: census.tables,
-            table_frames: counters.table_frames.read(),
-            decommitted: 0,
-            thread_syncs: counters.thread_syncs.read(),
-            reserve_frames: reserve.frames,
             reserve_frames_min: reserve.frames_min,
-            reserve_refilled: reserve.refilled,
+            memory: MemoryCounters {
+                ring_tables: census.tables,
+                table_frames: counters.table_frames.read(),
+                decommitted: self.ring.pages_released(),
+                thread_syncs: counters.thread_syncs.read(),
+                reserve_frames: reserve.frames,
+                reserve_refilled: reserve.refilled,
+                frames_left: frames::left(),
+            },
         }
     }
 
+    /// Sends everything that waits, after showing it to `look`.
+    ///
+    /// # Panics
+    /// If the ring is corrupt.
+    #[cfg(feature = "selftest")]
+    pub fn flush_seen(&mut self, look: impl FnMut(Sample)) {
+        self.take_all_seen(look);
+        self.samples.send();
+    }
+
+    /// Returns where the ring is.
+    #[cfg(feature = "selftest")]
+    pub fn ring_address(&self) -> u64 {
+        self.ring.memory().start()
+    }
+
     fn take_all(&mut self) {
+        self.take_all_seen(|_| ());
+    }
+
+    fn take_all_seen(&mut self, mut look: impl FnMut(Sample)) {
+        self.samples.dropped = self.dropped().total();
         let Self { ring, samples, .. } = self;
-        samples.dropped = ring.drops().total();
         let taken = ring.drain(usize::MAX, |record| {
+            look(sample_of(&record));
             samples.push(&record);
             ControlFlow::Continue(())
         });

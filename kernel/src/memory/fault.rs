@@ -45,7 +45,10 @@ pub enum Resolution {
     /// Another CPU has just mapped it: run the instruction again.
     Raced,
     /// The page is lazily mapped, and no frame is left.
-    NoFrame,
+    NoFrame {
+        /// Frames taken for tables before.
+        tables: u32,
+    },
     /// The access is wrong.
     BadAddress,
 }
@@ -73,7 +76,7 @@ fn find(cpu: &PerCpu, fault: &PageFault, in_nmi: bool) -> Resolution {
     if refused || !vmalloc::contains(fault.address) {
         return Resolution::BadAddress;
     }
-    match lazy::sync_top_level(space::master_root(), fault.address) {
+    match sync(fault.address) {
         Synced::Copied => Resolution::Synced,
         Synced::NotInMaster => Resolution::BadAddress,
         Synced::AlreadyPresent if in_nmi => touch(cpu, fault.address),
@@ -81,11 +84,22 @@ fn find(cpu: &PerCpu, fault: &PageFault, in_nmi: bool) -> Resolution {
     }
 }
 
+#[cfg(feature = "selftest")]
+fn sync(address: u64) -> Synced {
+    let root = crate::selftest::mutant_syncs_current().unwrap_or_else(paging::loaded);
+    lazy::install_top_level(root, space::master_root(), address)
+}
+
+#[cfg(not(feature = "selftest"))]
+fn sync(address: u64) -> Synced {
+    lazy::install_top_level(paging::loaded(), space::master_root(), address)
+}
+
 fn touch(cpu: &PerCpu, address: u64) -> Resolution {
     match lazy::install_leaf(paging::loaded(), address, &cpu.reserve) {
         Ok(FramesTaken { pages: 0, .. }) => Resolution::Raced,
         Ok(FramesTaken { tables, .. }) => Resolution::FirstTouch { tables },
-        Err(InstallError::NoFrame) => Resolution::NoFrame,
+        Err(InstallError::NoFrame { tables }) => Resolution::NoFrame { tables },
         Err(InstallError::NoTable) => Resolution::BadAddress,
     }
 }

@@ -60,6 +60,13 @@ pub fn left() -> u64 {
     ALLOCATOR.lock().left()
 }
 
+/// Runs `code` while the allocator is locked: what it interrupts by NMI must not need the lock.
+#[cfg(feature = "selftest")]
+pub fn while_locked(code: impl FnOnce()) {
+    let _held = ALLOCATOR.lock();
+    code();
+}
+
 fn zero(frame: PhysFrame) {
     let bytes = direct::<u8>(frame.start_address().as_u64());
     // SAFETY: (1) the frame is RAM that was just taken, so nobody else has it; (2) the direct map covers it.

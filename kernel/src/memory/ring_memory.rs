@@ -51,6 +51,12 @@ impl RingMemory {
         Ok(Self { start: area.start(), len_bytes, area: Some(area) })
     }
 
+    /// Returns the address of the first word.
+    #[cfg(feature = "selftest")]
+    pub const fn start(&self) -> u64 {
+        self.start
+    }
+
     /// Counts the pages that have a frame, and the tables that are the ring's own.
     pub fn census(&self) -> Census {
         let direct = Census { pages: self.len_bytes / PAGE_BYTES, tables: 0 };
@@ -81,5 +87,16 @@ impl Memory for RingMemory {
             AccessError::NoFrame => TouchError::NoFrame,
             AccessError::Fault => TouchError::Fault,
         })
+    }
+
+    fn release(&self, page: PageIndex) {
+        #[cfg(feature = "selftest")]
+        crate::selftest::gap::before_release();
+        let frame = self.area.as_ref().and_then(|area| area.remove(page.get() as u64));
+        if let Some(frame) = frame {
+            // SAFETY: (1) the frame came from the reserve, which had it from `frames`; (2) the entry is cleared and
+            // invalidated, and the ring does not use the page until it was touched again.
+            unsafe { frames::free(frame) };
+        }
     }
 }

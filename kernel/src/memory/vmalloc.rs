@@ -6,11 +6,13 @@
 //! `iret` was found through it. This kernel keeps faulting on purpose: what happens then is what it is built to
 //! show. Areas live for ever.
 
+#![expect(unsafe_code, reason = "gives a frame back")]
+
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::structures::paging::PhysFrame;
 
-use super::space;
+use super::{frames, space};
 use crate::arch::layout::{PAGE_BYTES, SLOT_BYTES, VMALLOC, VMALLOC_SLOTS};
 use crate::arch::paging::MapError;
 use crate::arch::paging::lazy::{self, Census};
@@ -30,7 +32,8 @@ pub struct LazyArea {
 }
 
 impl LazyArea {
-    /// Makes an area of whole pages in a slot of its own.
+    /// Makes an area of whole pages in a slot of its own, and the tables above its first page: so a small reserve
+    /// is enough to begin with.
     ///
     /// # Errors
     /// [`MapError`] where a table, or the address space, does not suffice.
@@ -45,7 +48,18 @@ impl LazyArea {
         lazy::create_top_level(space::master_root(), start)?;
         // Release: whoever sees the area sees its entry.
         len.store(len_bytes, Ordering::Release);
-        Ok(Self { start, len_bytes })
+        let area = Self { start, len_bytes };
+        area.make_first_tables()?;
+        Ok(area)
+    }
+
+    fn make_first_tables(&self) -> Result<(), MapError> {
+        space::kernel().map_new(self.start, PAGE_BYTES, space::DATA)?;
+        if let Some(page) = self.remove(0) {
+            // SAFETY: it was just mapped, nobody knows of the area yet, and its entry is cleared.
+            unsafe { frames::free(page) };
+        }
+        Ok(())
     }
 
     /// Returns the address of the first word.
@@ -66,7 +80,7 @@ impl LazyArea {
         space::sync_all(self.start);
     }
 
-    /// Takes the frame of one page back: its next touch is a first one again.
+    /// Takes the frame of one page away: its next touch is a first one again.
     ///
     /// # Context
     /// Thread. Nobody uses the page, on any CPU.

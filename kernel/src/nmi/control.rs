@@ -24,6 +24,12 @@ impl PerCpu {
         Ok(())
     }
 
+    /// Tells whether sampling is on.
+    #[cfg(feature = "selftest")]
+    pub fn is_sampling(&self) -> bool {
+        !self.sampler.load(Ordering::Relaxed).is_null()
+    }
+
     /// Stops to sample on this CPU and takes the sampler back.
     pub fn stop(&self, apic: LocalApic) -> Option<Box<Sampler>> {
         apic.mask_timer();

@@ -2,8 +2,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use nmiprof_wire::NmiCounters;
+use nmiprof_wire::{CutChains, NmiCounters};
 
+use crate::callchain::Cut;
 use crate::memory::fault::Resolution;
 
 /// A count with one writer: the NMI of one CPU. Wraps after 2^64.
@@ -74,6 +75,12 @@ pub struct Counters {
     pub table_frames: Counter,
     /// Page faults outside NMIs that brought an address space up to date. Written by them.
     pub thread_syncs: Counter,
+    /// Call chains cut at the depth limit.
+    cut_by_depth: Counter,
+    /// Call chains cut at a pointer that makes no sense.
+    cut_by_pointer: Counter,
+    /// Call chains cut at a frame that is not mapped.
+    cut_by_fault: Counter,
     /// Overflows that the PMU driver saw.
     pub overflows: Counter,
 }
@@ -95,6 +102,9 @@ impl Counters {
             other_faults: Counter::new(),
             table_frames: Counter::new(),
             thread_syncs: Counter::new(),
+            cut_by_depth: Counter::new(),
+            cut_by_pointer: Counter::new(),
+            cut_by_fault: Counter::new(),
             overflows: Counter::new(),
         }
     }
@@ -111,7 +121,29 @@ impl Counters {
                 self.table_frames.add(u64::from(tables));
             }
             Resolution::Synced => self.space_syncs.increment(),
-            Resolution::Raced | Resolution::NoFrame | Resolution::BadAddress => self.other_faults.increment(),
+            Resolution::NoFrame { tables } => {
+                self.other_faults.increment();
+                self.table_frames.add(u64::from(tables));
+            }
+            Resolution::Raced | Resolution::BadAddress => self.other_faults.increment(),
+        }
+    }
+
+    /// Counts a call chain that was cut.
+    pub fn count_cut_chain(&self, cut: Cut) {
+        match cut {
+            Cut::Depth => self.cut_by_depth.increment(),
+            Cut::Pointer => self.cut_by_pointer.increment(),
+            Cut::Fault => self.cut_by_fault.increment(),
+        }
+    }
+
+    /// Reads how many call chains were cut, by cause.
+    pub fn cut_chains(&self) -> CutChains {
+        CutChains {
+            depth: self.cut_by_depth.read(),
+            pointer: self.cut_by_pointer.read(),
+            fault: self.cut_by_fault.read(),
         }
     }
 

@@ -43,7 +43,7 @@ pub struct PerCpu {
     /// Self-NMIs sent and not claimed. Written by whoever sends on this CPU, thread or NMI, and cleared by
     /// the handler.
     self_nmis: AtomicU32,
-    /// Send a self-NMI at each first touch of a ring page. Written by the thread, read by the NMI.
+    /// Send a self-NMI at each page fault that is resolved. Written by the thread, read by the NMI.
     nest_on_first_touch: AtomicBool,
     /// The first page fault inside an NMI.
     pub first_fault: FirstFault,
@@ -116,12 +116,12 @@ impl PerCpu {
         self.masked_fault_return && self.running.load(Ordering::Relaxed)
     }
 
-    /// Counts a page fault inside the NMI, and provokes a nested NMI at a first touch if that was asked for.
+    /// Counts a page fault inside the NMI, and provokes a nested NMI if it is resolved and that was asked for.
     pub fn count_page_fault(&self, fault: &PageFault, resolution: Resolution, apic: LocalApic) {
         self.counters.count_page_fault(resolution);
         self.first_fault.note(fault);
-        let is_first_touch = matches!(resolution, Resolution::FirstTouch { .. });
-        if is_first_touch && self.nest_on_first_touch.load(Ordering::Relaxed) {
+        let resolved = matches!(resolution, Resolution::FirstTouch { .. } | Resolution::Synced);
+        if resolved && self.nest_on_first_touch.load(Ordering::Relaxed) {
             self.send_self_nmi(apic);
         }
     }
@@ -199,6 +199,10 @@ pub(crate) extern "C" fn run(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
     let sampler = unsafe { sampler.as_mut() };
     #[cfg(feature = "selftest")]
     crate::selftest::exceptions::raise_all(nmi, cpu.apic);
+    #[cfg(feature = "selftest")]
+    crate::selftest::windows::note(frame, nmi, cpu.apic);
+    #[cfg(feature = "selftest")]
+    crate::selftest::spaces::walk_all(cpu);
     let interrupted = Interrupted { nmi, frame, frame_pointer };
     dispatch::dispatch(dispatcher, &mut Run { interrupted, sampler });
     nmi.running.store(false, Ordering::Relaxed);

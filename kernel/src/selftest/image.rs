@@ -2,19 +2,23 @@
 
 #![expect(unsafe_code, reason = "breaks the machine on purpose")]
 
+use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nmiprof_wire::Options;
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::structures::DescriptorTablePointer;
+use x86_64::structures::paging::PhysFrame;
 
-use super::{exceptions, storm, sweep};
-use crate::arch::layout;
+use super::{exceptions, first_touch, gap, spaces, storm, sweep, switch, user, windows};
 use crate::arch::percpu::PerCpu;
+use crate::arch::{layout, switch_line};
+use crate::memory::space::AddressSpace;
 use crate::report;
+use crate::session::Session;
 
 /// The mutant loses every sample whose turn it is, without a trace.
 const SKIP_EVERY: u32 = 100;
@@ -23,8 +27,11 @@ const SKIP_EVERY: u32 = 100;
 /// by the NMI.
 static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 
-const KNOWN: &str =
-    "panic, hang, triple-fault, exception, exceptions, stack-overflow, skip-ring-write, sweep, storm";
+/// The mutant that trusts the software's idea of the current address space. Written by the trigger.
+static SYNC_CURRENT: AtomicBool = AtomicBool::new(false);
+
+const KNOWN: &str = "panic, hang, triple-fault, exception, exceptions, stack-overflow, skip-ring-write, sweep, storm, switch, \
+     switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle";
 
 /// Does what the command line asks for.
 ///
@@ -42,24 +49,65 @@ pub fn trigger(name: &str) {
             core::hint::black_box(recurse(0));
         }
         "skip-ring-write" => SKIP_COUNTDOWN.store(SKIP_EVERY, Ordering::Relaxed),
-        "sweep" | "storm" => {}
+        switch::SYNC_CURRENT => SYNC_CURRENT.store(true, Ordering::Relaxed),
+        "windows" => windows::start(false),
+        "windows-nested" => windows::start(true),
+        "gs-base" => user::spoil_gs_base(),
+        "bad-return" => user::spoil_returns(),
+        "sweep"
+        | "storm"
+        | "idle"
+        | switch::NAME
+        | spaces::NAME
+        | first_touch::NAME
+        | gap::GAP
+        | gap::PUBLISH_FIRST => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
 }
 
+/// What an experiment needs from before the ring was made: address spaces that are older.
+pub struct Prepared(Vec<AddressSpace>);
+
+/// Prepares the experiment that the command line asks for.
+pub fn prepare(options: &Options<'_>) -> Prepared {
+    let mut old = switch::prepare(options);
+    old.extend(first_touch::prepare(options));
+    Prepared(old)
+}
+
 /// Does the experiment that the command line asks for, in place of sampling; tells whether there was one.
-pub fn experiment(options: &Options<'_>, cpu: &'static PerCpu) -> bool {
+pub fn experiment(
+    options: &Options<'_>,
+    cpu: &'static PerCpu,
+    session: &mut Session,
+    Prepared(old): Prepared,
+) -> bool {
     match options.selftest {
         "sweep" => sweep::run(options, cpu),
         "storm" => storm::run(options, cpu),
+        "idle" => user::idle(options, cpu, session),
+        switch::NAME | switch::SYNC_CURRENT => switch::run(options, cpu, session, old),
+        spaces::NAME => spaces::run(cpu),
+        first_touch::NAME => first_touch::run(options, session, &old),
         _ => return false,
     }
     true
 }
 
+/// Returns the address space that the mutated fault handler brings up to date, in place of the one in CR3.
+///
+/// # Context
+/// A page fault, also in the NMI.
+pub fn mutant_syncs_current() -> Option<PhysFrame> {
+    SYNC_CURRENT.load(Ordering::Relaxed).then(switch_line::current)
+}
+
 /// Says what the self-test found, when sampling is over.
 pub fn finish() {
     exceptions::finish();
+    windows::finish();
+    user::finish();
 }
 
 /// Tells the mutated sampler to forget the sample at hand.

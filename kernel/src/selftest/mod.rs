@@ -5,15 +5,29 @@
 #[cfg(feature = "selftest")]
 pub mod exceptions;
 #[cfg(feature = "selftest")]
+mod first_touch;
+#[cfg(feature = "selftest")]
+pub mod gap;
+#[cfg(feature = "selftest")]
 mod image;
 #[cfg(feature = "selftest")]
 mod placement;
+#[cfg(feature = "selftest")]
+mod rival;
+#[cfg(feature = "selftest")]
+pub mod spaces;
 #[cfg(feature = "selftest")]
 mod storm;
 #[cfg(feature = "selftest")]
 mod sweep;
 #[cfg(feature = "selftest")]
-pub use image::{experiment, finish, mutant_skips_this_write, trigger};
+mod switch;
+#[cfg(feature = "selftest")]
+mod user;
+#[cfg(feature = "selftest")]
+pub mod windows;
+#[cfg(feature = "selftest")]
+pub use image::{experiment, finish, mutant_skips_this_write, mutant_syncs_current, prepare, trigger};
 
 /// Says what a self-test found: nothing, in an image without any.
 #[cfg(not(feature = "selftest"))]
@@ -27,8 +41,23 @@ pub fn trigger(name: &str) {
     }
 }
 
+/// What an experiment needs from before the ring was made: nothing.
+#[cfg(not(feature = "selftest"))]
+pub struct Prepared;
+
+/// Prepares an experiment: this image knows none.
+#[cfg(not(feature = "selftest"))]
+pub const fn prepare(_: &nmiprof_wire::Options<'_>) -> Prepared {
+    Prepared
+}
+
 /// Does an experiment in place of sampling: this image knows none.
 #[cfg(not(feature = "selftest"))]
-pub const fn experiment(_: &nmiprof_wire::Options<'_>, _: &crate::arch::percpu::PerCpu) -> bool {
+pub const fn experiment(
+    _: &nmiprof_wire::Options<'_>,
+    _: &crate::arch::percpu::PerCpu,
+    _: &mut crate::session::Session,
+    _: Prepared,
+) -> bool {
     false
 }

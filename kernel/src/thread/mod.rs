@@ -126,6 +126,12 @@ pub fn stop_processes() {
     without_interrupts(|| QUEUE.lock().stop_processes());
 }
 
+/// Makes the frames by which the processes start unusable, each in another way.
+#[cfg(feature = "selftest")]
+pub fn spoil_returns() {
+    without_interrupts(|| QUEUE.lock().for_each_stack(&mut |stack| switch::spoil_user(stack)));
+}
+
 /// Lets others run.
 ///
 /// # Context

@@ -103,6 +103,11 @@ impl Queue {
         }
     }
 
+    #[cfg(feature = "selftest")]
+    pub(super) fn for_each_stack(&self, look: &mut dyn FnMut(&super::StackRange)) {
+        self.0.iter().filter(|thread| thread.process.is_some()).for_each(|thread| look(&thread.stack));
+    }
+
     pub(super) fn processes(&self) -> usize {
         self.0.iter().filter(|thread| thread.process.is_some()).count()
     }

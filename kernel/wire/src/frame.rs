@@ -302,6 +302,9 @@ pub enum FatalCause {
 /// `arrivals` above 2 and NMI-live failed: the entry went in circles until the watchdog's NMI. If NMI-once or NMI-live failed inside, the NMI was abandoned: its
 /// run may have no outcome in the final totals, whose equations don't hold then.
 ///
+/// A sweep of the switch between two address spaces (`selftest=switch`) sends these as well: `ticks` is the period
+/// after which the one overflow comes, and `last_rip` the address of its sample.
+///
 /// A storm (`selftest=storm`) sends these as reports: `ticks` are the nested arrivals so far, the other counts are those since the report before.
 ///
 /// | field | type | unit | meaning |
@@ -350,11 +353,13 @@ pub enum Failure {
     Canary = 1 << 7,
     /// NMI-live: NMIs were still masked after the return.
     Live = 1 << 8,
+    /// The address space that was loaded did not get the ring's area, or another one did, or CR3 changed.
+    Space = 1 << 9,
 }
 
 impl Failure {
     /// Every failure, with its name.
-    pub const ALL: [(Self, &'static str); 9] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Once, "NMI-once"),
         (Self::Latch, "NMI-latch"),
         (Self::Registers, "registers"),
@@ -364,6 +369,7 @@ impl Failure {
         (Self::Dr7, "DR7"),
         (Self::Canary, "canary"),
         (Self::Live, "NMI-live"),
+        (Self::Space, "address space"),
     ];
 
     /// Returns the bit.

@@ -38,7 +38,7 @@ pub use options::{
     UnknownPolicy, Unmask,
 };
 pub use stacks::{StackNode, StackNodeIter, Stacks, StacksEncoder};
-pub use totals::{CpuTotals, Drops, NmiCounters};
+pub use totals::{CpuTotals, CutChains, Drops, MemoryCounters, NmiCounters};
 
 /// Version of the stream. A reader refuses any other one.
 pub const WIRE_VERSION: u16 = 1;

@@ -24,6 +24,8 @@ use crate::Sampling;
 /// | `chains=on\|off` | | record call chains |
 /// | `ring=lazy\|sync\|direct` | | how ring pages are mapped |
 /// | `ring_bytes=N` | bytes | address space of each CPU's ring: a power of two, at least 4096 |
+/// | `decommit=N` | pages | give ring pages back once N of them were drained, so that their next touch is a first one again; 0 keeps them; `ring=lazy` only |
+/// | `warn_fault=on\|off` | | report the first page fault inside an NMI |
 /// | `reserve_frames=N` | frames | size of each CPU's NMI-safe reserve |
 /// | `nmi=NAME` | | NMI entry, one of [`NmiEntry`] |
 /// | `fault_return=iret\|ret` | | how faults inside an NMI return |
@@ -53,6 +55,11 @@ pub struct Options<'a> {
     pub ring: RingMode,
     /// Address space of each CPU's ring.
     pub ring_bytes: u64,
+    /// Ring pages whose frames the drain gives back at once, at least; 0 for never. See
+    /// [`Options::decommit_is_possible`].
+    pub decommit: u32,
+    /// Whether the first page fault inside an NMI is reported.
+    pub warn_fault: bool,
     /// Frames in each CPU's NMI-safe reserve.
     pub reserve_frames: u32,
     /// Entry strategy at vector 2.
@@ -96,6 +103,8 @@ impl Default for Options<'_> {
             chains: false,
             ring: RingMode::Lazy,
             ring_bytes: 4 << 20,
+            decommit: 0,
+            warn_fault: false,
             reserve_frames: 256,
             nmi_entry: NmiEntry::Rostedt,
             fault_return: FaultReturn::Iret,
@@ -121,7 +130,7 @@ pub const RING_BYTES_MIN: u64 = 4096;
 
 impl<'a> Options<'a> {
     const KEYS: &'static str = "workload, duration_ns, period, freq, chains, ring, ring_bytes, \
-        reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, mode, tick_hz, line, unsafe_nmi, \
+        decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, mode, tick_hz, line, unsafe_nmi, \
         sweep_first, sweep_last, mutant, selftest";
 
     /// Parses a command line.
@@ -139,6 +148,14 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
+    /// Tells whether the ring can give back as many pages at once as `decommit` says: a lazy one, some but not
+    /// all of its pages.
+    #[must_use]
+    pub fn decommit_is_possible(&self) -> bool {
+        let pages = self.ring_bytes / RING_BYTES_MIN;
+        self.decommit == 0 || (matches!(self.ring, RingMode::Lazy) && u64::from(self.decommit) < pages)
+    }
+
     fn set(&mut self, key: &str, value: &'a str) -> Result<(), &'static str> {
         match key {
             "workload" => self.workloads = value,
@@ -148,6 +165,8 @@ impl<'a> Options<'a> {
             "chains" => self.chains = switch(value)?,
             "ring" => self.ring = value.parse()?,
             "ring_bytes" => self.ring_bytes = ring_len(value)?,
+            "decommit" => self.decommit = number(value, 0)?,
+            "warn_fault" => self.warn_fault = switch(value)?,
             "reserve_frames" => self.reserve_frames = number(value, 1)?,
             "nmi" => self.nmi_entry = value.parse()?,
             "fault_return" => self.fault_return = value.parse()?,
@@ -185,6 +204,7 @@ impl fmt::Display for Options<'_> {
             " ring={} ring_bytes={} reserve_frames={}",
             self.ring, self.ring_bytes, self.reserve_frames
         )?;
+        write!(f, " decommit={} warn_fault={}", self.decommit, on_off(self.warn_fault))?;
         write!(
             f,
             " nmi={} fault_return={} nested_return={}",
@@ -372,7 +392,8 @@ choice! {
     Stress {
         /// Nothing.
         None = "none",
-        /// A self-NMI from the fault path at each first touch of a ring page.
+        /// A self-NMI from the fault path at each first touch of a ring page, and at each first access of an
+        /// address space to the ring.
         Nest = "nest",
     }
     expected "none, nest"

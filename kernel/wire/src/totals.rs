@@ -34,6 +34,17 @@ impl Drops {
     }
 }
 
+/// Call chains that were cut, by cause: their samples are stored. All are cumulative counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct CutChains {
+    /// The chain is longer than a record.
+    pub depth: u64,
+    /// A frame pointer or a return address made no sense.
+    pub pointer: u64,
+    /// A frame was not mapped: reading it faulted.
+    pub fault: u64,
+}
+
 /// Counters of the NMI path of one CPU. All are cumulative counts.
 ///
 /// Three equations hold on every consistent snapshot:
@@ -85,6 +96,35 @@ impl NmiCounters {
     }
 }
 
+/// Where the pages of one CPU's ring come from and go to.
+///
+/// | field | type | unit | meaning |
+/// |---|---|---|---|
+/// | `ring_tables` | u64 | frames | page tables of the ring, counted in the page table |
+/// | `table_frames` | u64 | frames | page tables that page faults inside NMIs made: frames of the reserve, as `nmi.first_touches` are |
+/// | `decommitted` | u64 | pages | ring pages whose frames the drain has given back |
+/// | `thread_syncs` | u64 | faults | page faults outside NMIs that copied a missing top-level entry |
+/// | `reserve_frames` | u32 | frames | size of the frame reserve |
+/// | `reserve_refilled` | u64 | frames | frames that the reserve was refilled with since it was made |
+/// | `frames_left` | u64 | frames | free memory of the whole machine, whichever CPU counted |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct MemoryCounters {
+    /// Page tables of the ring, counted by walking them.
+    pub ring_tables: u64,
+    /// Page tables that page faults inside NMIs made.
+    pub table_frames: u64,
+    /// Ring pages whose frames the drain has given back.
+    pub decommitted: u64,
+    /// Page faults outside NMIs that copied a missing top-level entry into the address space in CR3.
+    pub thread_syncs: u64,
+    /// Frames that the NMI-safe reserve holds when it is full.
+    pub reserve_frames: u32,
+    /// Frames that the reserve was refilled with since it was made.
+    pub reserve_refilled: u64,
+    /// Frames that nobody has, of the whole machine.
+    pub frames_left: u64,
+}
+
 /// Everything that one CPU counted, as of one moment.
 ///
 /// | field | type | unit | meaning |
@@ -95,16 +135,12 @@ impl NmiCounters {
 /// | `sent` | u64 | samples | number of the next sample that the drain will send |
 /// | `dropped` | [`Drops`] | samples | by cause |
 /// | `nmi` | [`NmiCounters`] | NMIs | the NMI path |
+/// | `cut_chains` | [`CutChains`] | call chains | by cause |
 /// | `ring_pages` | u64 | pages | present leaf pages of the ring, counted in the page table |
-/// | `ring_tables` | u64 | frames | page tables of the ring, counted in the page table |
-/// | `table_frames` | u64 | frames | of these tables, those that a page fault inside an NMI made |
-/// | `decommitted` | u64 | pages | ring pages whose frames the drain has given back |
-/// | `thread_syncs` | u64 | faults | page faults outside NMIs that copied a missing top-level entry |
-/// | `reserve_frames` | u32 | frames | size of the frame reserve |
 /// | `reserve_frames_min` | u32 | frames | low-water mark of the frame reserve |
-/// | `reserve_refilled` | u64 | frames | frames that the reserve was refilled with since it was made |
+/// | `memory` | [`MemoryCounters`] | | where the ring's pages come from and go to |
 ///
-/// Where nothing but the ring is lazy, `first_touches = ring_pages + decommitted`.
+/// Where nothing but the ring is lazy, `nmi.first_touches = ring_pages + memory.decommitted`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct CpuTotals {
     /// The CPU that counted.
@@ -119,22 +155,14 @@ pub struct CpuTotals {
     pub dropped: Drops,
     /// The NMI path.
     pub nmi: NmiCounters,
+    /// Call chains that were cut.
+    pub cut_chains: CutChains,
     /// Present leaf pages of the ring, counted by walking the page table.
     pub ring_pages: u64,
-    /// Page tables of the ring, counted by walking them.
-    pub ring_tables: u64,
-    /// Page tables that a page fault inside an NMI made.
-    pub table_frames: u64,
-    /// Ring pages whose frames the drain has given back.
-    pub decommitted: u64,
-    /// Page faults outside NMIs that copied a missing top-level entry into the address space in CR3.
-    pub thread_syncs: u64,
-    /// Frames that the NMI-safe reserve holds when it is full.
-    pub reserve_frames: u32,
     /// Fewest frames that the NMI-safe reserve ever held.
     pub reserve_frames_min: u32,
-    /// Frames that the reserve was refilled with since it was made.
-    pub reserve_refilled: u64,
+    /// Where the ring's pages come from and go to.
+    pub memory: MemoryCounters,
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
         (prop::sample::select(Stress::ALL), prop::sample::select(Mode::ALL)),
         prop::sample::select(Line::ALL),
     );
-    let rest = (1..u64::MAX, any::<bool>(), 12..64_u32, 1..u32::MAX, any::<bool>());
+    let rest = (1..u64::MAX, any::<bool>(), 12..64_u32, 1..u32::MAX, any::<bool>(), any::<(u32, bool)>());
     (sampling, names, choices, rest).prop_map(|(sampling, workloads, choices, rest)| {
         let (
             nmi_entry,
@@ -57,7 +57,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             (stress, mode),
             line,
         ) = choices;
-        let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi) = rest;
+        let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi, (decommit, warn_fault)) = rest;
         Options {
             workloads,
             duration_ns,
@@ -65,6 +65,8 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             chains,
             ring,
             ring_bytes: 1 << ring_log2,
+            decommit,
+            warn_fault,
             reserve_frames,
             nmi_entry,
             fault_return,

@@ -1,6 +1,8 @@
 //! The machine-readable form of `info`. Its names are a contract: add, never rename.
 
-use nmiprof_wire::{ClockKind, Drops, LogLevel, NmiCounters, PmuKind, Sampling, WIRE_VERSION};
+use nmiprof_wire::{
+    ClockKind, CutChains, Drops, LogLevel, MemoryCounters, NmiCounters, PmuKind, Sampling, WIRE_VERSION,
+};
 use serde::Serialize;
 
 use crate::capture::{
@@ -101,6 +103,27 @@ struct Nmi {
     reason_busy: u64,
     back_to_back: u64,
     page_faults: u64,
+    first_touches: u64,
+    space_syncs: u64,
+    other_faults: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Memory {
+    ring_tables: u64,
+    table_frames: u64,
+    decommitted: u64,
+    thread_syncs: u64,
+    reserve_frames: u32,
+    reserve_refilled: u64,
+    frames_left: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Cut {
+    depth: u64,
+    pointer: u64,
+    fault: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -110,6 +133,8 @@ struct Cpu {
     nmi: Nmi,
     ring_pages: u64,
     reserve_frames_min: u32,
+    memory: Memory,
+    cut_chains: Cut,
     identity: Identity,
 }
 
@@ -225,7 +250,30 @@ impl Nmi {
             reason_busy: nmi.reason_busy,
             back_to_back: nmi.back_to_back,
             page_faults: nmi.page_faults,
+            first_touches: nmi.first_touches,
+            space_syncs: nmi.space_syncs,
+            other_faults: nmi.other_faults,
         }
+    }
+}
+
+impl Memory {
+    fn new(memory: &MemoryCounters) -> Self {
+        Self {
+            ring_tables: memory.ring_tables,
+            table_frames: memory.table_frames,
+            decommitted: memory.decommitted,
+            thread_syncs: memory.thread_syncs,
+            reserve_frames: memory.reserve_frames,
+            reserve_refilled: memory.reserve_refilled,
+            frames_left: memory.frames_left,
+        }
+    }
+}
+
+impl Cut {
+    fn new(&CutChains { depth, pointer, fault }: &CutChains) -> Self {
+        Self { depth, pointer, fault }
     }
 }
 
@@ -238,6 +286,8 @@ impl Cpu {
             nmi: Nmi::new(&balance.nmi),
             ring_pages: balance.ring_pages,
             reserve_frames_min: balance.reserve_frames_min,
+            memory: Memory::new(&balance.memory),
+            cut_chains: Cut::new(&balance.cut_chains),
             identity: account.identity(),
         }
     }

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use nmiprof_wire::{LogLevel, NmiCounters};
+use nmiprof_wire::{CutChains, LogLevel, MemoryCounters, NmiCounters};
 
 use super::json::Info;
-use crate::capture::{Record, RunInfo};
+use crate::capture::{Balance, Record, RunInfo};
 use crate::commands::summary;
 
 /// Writes everything that `info` says.
@@ -39,23 +39,56 @@ fn write_cpus(record: &Record, out: &mut dyn Write) -> io::Result<()> {
         let balance = account.balance();
         writeln!(
             out,
-            "# CPU {cpu}: {} of {} overflows received; {} ring pages, at least {} frames in reserve; identity {}",
+            "# CPU {cpu}: {} of {} overflows received; identity {}",
             balance.received,
             balance.overflows,
-            balance.ring_pages,
-            balance.reserve_frames_min,
             summary::identity_text(account.identity())
         )?;
+        write_memory(&balance, out)?;
         write_nmi(&balance.nmi, account.is_nmi_inconsistent(), out)?;
     }
     Ok(())
 }
 
+fn write_memory(balance: &Balance, out: &mut dyn Write) -> io::Result<()> {
+    let MemoryCounters {
+        ring_tables,
+        table_frames,
+        decommitted,
+        thread_syncs,
+        reserve_frames,
+        reserve_refilled,
+        frames_left,
+    } = balance.memory;
+    writeln!(
+        out,
+        "#   ring: {} pages and {ring_tables} tables present ({table_frames} made in NMIs), {decommitted} pages decommitted",
+        balance.ring_pages
+    )?;
+    writeln!(
+        out,
+        "#   reserve: {reserve_frames} frames, at least {} held, {reserve_refilled} refilled; {frames_left} frames left in \
+         the machine",
+        balance.reserve_frames_min
+    )?;
+    let NmiCounters { page_faults, first_touches, space_syncs, other_faults, .. } = balance.nmi;
+    writeln!(
+        out,
+        "#   page faults in NMIs: {page_faults} = {first_touches} first touches + {space_syncs} space syncs + \
+         {other_faults} others; {thread_syncs} space syncs outside"
+    )?;
+    let CutChains { depth, pointer, fault } = balance.cut_chains;
+    writeln!(
+        out,
+        "#   call chains cut: {depth} at the depth limit, {pointer} at a bad pointer, {fault} by a fault"
+    )
+}
+
 fn write_nmi(nmi: &NmiCounters, is_inconsistent: bool, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
-        "#   NMIs: {} entries ({} nested), {} runs ({} rerun), {} back to back, {} page faults",
-        nmi.entries, nmi.nested, nmi.runs, nmi.rerun, nmi.back_to_back, nmi.page_faults
+        "#   NMIs: {} entries ({} nested), {} runs ({} rerun), {} back to back",
+        nmi.entries, nmi.nested, nmi.runs, nmi.rerun, nmi.back_to_back
     )?;
     writeln!(
         out,

@@ -57,6 +57,7 @@ impl Args {
                 "--cpus {cpus}: the kernel runs on one CPU so far; leave --cpus out"
             )));
         }
+        self.sampling.check()?;
         match self.sampling.event.as_deref() {
             None | Some("instructions" | "instructions:u" | "instructions:k") => Ok(()),
             Some(other) => Err(Error::Usage(format!(
@@ -174,13 +175,21 @@ pub struct SamplingArgs {
     #[arg(short = 'g', long = "call-graph")]
     pub chains: bool,
 
-    /// How ring pages are mapped
+    /// How ring pages are mapped: at first touch, all at once in every address space, or in the direct map
     #[arg(long, value_name = "MODE", default_value = "lazy", value_parser = choice(RingMode::ALL, RingMode::name))]
     pub ring: RingMode,
 
     /// Address space of each CPU's ring [default: 4M]
     #[arg(long, value_name = "SIZE")]
     pub ring_size: Option<Size>,
+
+    /// Give ring pages back once so many were drained, so that their next touch is a first one again (--ring lazy)
+    #[arg(long, value_name = "PAGES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub decommit: Option<u32>,
+
+    /// Warn about the first page fault inside an NMI
+    #[arg(long)]
+    pub warn_fault: bool,
 
     /// Entry strategy at the NMI vector
     #[arg(long, value_name = "NAME", default_value = "rostedt", value_parser = choice(NmiEntry::ALL, NmiEntry::name))]
@@ -217,6 +226,19 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// Refuses what no ring can do.
+    fn check(&self) -> Result<(), Error> {
+        let options = self.options("");
+        if options.decommit_is_possible() {
+            return Ok(());
+        }
+        let (pages, ring, bytes) = (options.decommit, options.ring, options.ring_bytes);
+        Err(Error::Usage(format!(
+            "--decommit {pages}: this needs --ring lazy and more than {pages} pages, not --ring {ring} of {bytes} bytes; \
+             leave --decommit out, or choose a larger --ring-size"
+        )))
+    }
+
     fn options<'a>(&self, workloads: &'a str) -> Options<'a> {
         let defaults = Options::default();
         Options {
@@ -226,6 +248,8 @@ impl SamplingArgs {
             chains: self.chains,
             ring: self.ring,
             ring_bytes: self.ring_size.map_or(defaults.ring_bytes, Size::bytes),
+            decommit: self.decommit.unwrap_or(defaults.decommit),
+            warn_fault: self.warn_fault,
             nmi_entry: self.nmi_entry,
             fault_return: self.fault_return,
             nested_return: self.nested_return,
@@ -286,6 +310,9 @@ mod tests {
             "nest",
             "--ring-size",
             "64K",
+            "--decommit",
+            "2",
+            "--warn-fault",
         ]);
         let text = args.kernel_command_line();
         let options = Options::parse(&text).expect("our own words");
@@ -294,6 +321,7 @@ mod tests {
         assert_eq!(options.sampling, Sampling::Frequency(999));
         assert_eq!((options.chains, options.stress), (true, Stress::Nest));
         assert_eq!((options.ring_bytes, options.line), (65536, Line::File));
+        assert_eq!((options.decommit, options.warn_fault), (2, true));
     }
 
     #[test]
@@ -318,6 +346,11 @@ mod tests {
         assert!(error.contains("leave --cpus out"), "{error}");
         let error = args(&["-e", "cache-misses"]).check().expect_err("no PMU").to_string();
         assert!(error.contains("use -e instructions"), "{error}");
+        for words in [["--ring", "direct", "--decommit", "1"], ["--ring-size", "64K", "--decommit", "16"]] {
+            let error = args(&words).check().expect_err("no such ring").to_string();
+            assert!(error.contains("--ring lazy"), "{error}");
+        }
+        args(&["--ring-size", "64K", "--decommit", "15"]).check().expect("fine");
         args(&["-e", "instructions", "--cpus", "1"]).check().expect("both are fine");
     }
 
@@ -335,6 +368,7 @@ mod tests {
             ["--duration", "nan"],
             ["--duration", "1e300"],
             ["--ring", "eager"],
+            ["--decommit", "0"],
             ["--nmi-entry", "none"],
             ["-c", "0"],
             ["-w", "a b"],

@@ -3,15 +3,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use nmiprof_ring::sync::AtomicU64;
 use nmiprof_ring::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex};
 
+/// What is found in a page that was released: no header has a length of 0.
+const RELEASED: u64 = 0;
+
 /// Pages that panic when a word is used before its page was touched.
 pub(crate) struct Pages {
     pub(crate) words: Vec<AtomicU64>,
-    /// Page indices in the order of their successful touches.
+    /// Page indices in the order of their successful touches, but for those released since.
     pub(crate) touched: Mutex<Vec<usize>>,
+    /// Page indices in the order of their releases.
+    pub(crate) released: Mutex<Vec<usize>>,
     /// The next touches fail with these, first one first; then they succeed.
     pub(crate) failures: Mutex<VecDeque<TouchError>>,
 }
@@ -19,7 +25,7 @@ pub(crate) struct Pages {
 impl Pages {
     pub(crate) fn new(pages: usize) -> Self {
         let words = (0..pages * PAGE_WORDS).map(|_| AtomicU64::new(0)).collect();
-        Self { words, touched: Mutex::default(), failures: Mutex::default() }
+        Self { words, touched: Mutex::default(), released: Mutex::default(), failures: Mutex::default() }
     }
 }
 
@@ -41,5 +47,15 @@ impl Memory for Pages {
         }
         self.touched.lock().unwrap().push(page.get());
         Ok(())
+    }
+
+    fn release(&self, page: PageIndex) {
+        let page = page.get();
+        // An access to memory, as taking a frame away is: a nested producer may come right before it.
+        self.words[page * PAGE_WORDS].store(RELEASED, Ordering::Relaxed);
+        let mut touched = self.touched.lock().unwrap();
+        assert!(touched.contains(&page), "page {page} was released twice");
+        touched.retain(|touched| *touched != page);
+        self.released.lock().unwrap().push(page);
     }
 }

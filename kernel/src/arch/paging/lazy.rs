@@ -1,7 +1,7 @@
 //! What a page fault changes in page tables, and its opposite.
 //!
 //! An area's top-level entry is made in the master's table only; every other address space that was made
-//! before lacks it until a fault copies it ([`sync_top_level`]). The tables below are then shared by all, and
+//! before lacks it until a fault copies it ([`install_top_level`]). The tables below are then shared by all, and
 //! are made by the fault that needs them, as the leaf is ([`install_leaf`]). A walk starts **from CR3**:
 //! in the middle of a switch between two address spaces nothing else says which one faulted.
 
@@ -14,11 +14,11 @@ use x86_64::instructions::tlb;
 use x86_64::structures::paging::{PageTableFlags, PhysFrame};
 use x86_64::{PhysAddr, VirtAddr};
 
-use super::{ADDRESS, ENTRIES, HUGE, MapError, PRESENT, TABLE, TOP_LEVEL, entry, entry_at, loaded, table_of};
+use super::{ADDRESS, ENTRIES, HUGE, MapError, PRESENT, TABLE, TOP_LEVEL, entry, entry_at, table_of};
 use crate::arch::layout::PAGE_BYTES;
 use crate::memory::frames;
 
-/// What [`sync_top_level`] found.
+/// What [`install_top_level`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synced {
     /// The entry was missing, and the master has it: it is copied now.
@@ -29,18 +29,10 @@ pub enum Synced {
     NotInMaster,
 }
 
-/// Copies the top-level entry of an address from the master to the table in CR3, if it is missing there.
-///
-/// # Context
-/// Any, the NMI included: no lock, no allocation.
-pub fn sync_top_level(master: PhysFrame, address: u64) -> Synced {
-    install_top_level(loaded(), master, address)
-}
-
 /// Copies the top-level entry of an address from the master to another table, if it is missing there.
 ///
 /// # Context
-/// As for [`sync_top_level`].
+/// Any, the NMI included: no lock, no allocation.
 pub fn install_top_level(root: PhysFrame, master: PhysFrame, address: u64) -> Synced {
     let own = entry(table_of(root), address, TOP_LEVEL);
     if own.load(Ordering::Acquire) & PRESENT != 0 {
@@ -107,8 +99,11 @@ pub struct FramesTaken {
 /// Why [`install_leaf`] did not map a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallError {
-    /// The source has no frame; tables that were made on the way stay.
-    NoFrame,
+    /// The source has no frame left.
+    NoFrame {
+        /// Frames taken for tables, which stay.
+        tables: u32,
+    },
     /// The top-level entry is missing, or a huge page is in the way.
     NoTable,
 }
@@ -134,31 +129,33 @@ pub fn install_leaf(
             return Err(InstallError::NoTable);
         }
         let flags = if level == 0 { LEAF } else { TABLE };
-        let (value, made) = fill(entry(table & ADDRESS, address, level), flags, source)?;
+        let filled = fill(entry(table & ADDRESS, address, level), flags, source);
+        let (value, made) = filled.ok_or(InstallError::NoFrame { tables: taken.tables })?;
         *(if level == 0 { &mut taken.pages } else { &mut taken.tables }) += u32::from(made);
         table = value;
     }
     Ok(taken)
 }
 
-/// Puts a new frame into an entry that is empty, and tells what is in it then and whether that is new.
-fn fill(entry: &AtomicU64, flags: u64, source: &impl FrameSource) -> Result<(u64, bool), InstallError> {
+/// Puts a new frame into an entry that is empty, and tells what is in it then and whether that is new; nothing where
+/// it would have taken a frame and there is none.
+fn fill(entry: &AtomicU64, flags: u64, source: &impl FrameSource) -> Option<(u64, bool)> {
     // Acquire: what the entry names is seen as its maker left it.
     let found = entry.load(Ordering::Acquire);
     if found & PRESENT != 0 {
-        return Ok((found, false));
+        return Some((found, false));
     }
-    let frame = source.peek().ok_or(InstallError::NoFrame)?;
+    let frame = source.peek()?;
     let value = table_of(frame) | flags;
     // Release: whoever finds the entry finds a zeroed frame behind it. As in `install_top_level` there is
     // nothing to invalidate.
     match entry.compare_exchange(0, value, Ordering::Release, Ordering::Acquire) {
         Ok(_) => {
             source.take();
-            Ok((value, true))
+            Some((value, true))
         }
         // Another CPU was first (case 21); the frame stays in the source.
-        Err(found) => Ok((found, false)),
+        Err(found) => Some((found, false)),
     }
 }
 

@@ -12,16 +12,10 @@ use alloc::vec::Vec;
 use x86_64::structures::paging::{PageTableFlags, PhysFrame};
 
 use super::master_root;
-use crate::arch::layout::{PAGE_BYTES, direct};
+pub use crate::arch::layout::USER_END;
+use crate::arch::layout::{PAGE_BYTES, direct, is_user};
 use crate::arch::paging::{self, MapError, PageTables, lazy};
 use crate::lock::Mutex;
-
-/// First address that user code can't have.
-///
-/// The last page below the canonical boundary is left out: SYSCALL as its last instruction would make SYSRET
-/// return to an address that is not canonical, which faults at CPL 0 with the user's stack pointer on Intel
-/// CPUs (Xen advisory XSA-7, "64-bit PV guest privilege escalation").
-pub const USER_END: u64 = 0x0000_8000_0000_0000 - PAGE_BYTES;
 
 /// Top-level tables of all processes. Locked by thread context only.
 static ROOTS: Mutex<Vec<PhysFrame>> = Mutex::new(Vec::new());
@@ -121,6 +115,7 @@ impl AddressSpace {
     ///
     /// # Safety
     /// The space is not dropped while a CPU has it loaded, and nothing uses user addresses of another one.
+    #[cfg(feature = "selftest")]
     pub unsafe fn load(&self) {
         // SAFETY: (1) (caller); (2) image, stacks, heap and direct map are in every space.
         unsafe { paging::load(self.root()) };
@@ -155,8 +150,5 @@ pub fn sync_all(area_start: u64) {
 }
 
 fn check_user(start: u64, len: u64) -> Result<(), MapError> {
-    match start.checked_add(len) {
-        Some(end) if end <= USER_END => Ok(()),
-        _ => Err(MapError::NotUser),
-    }
+    if is_user(start, len) { Ok(()) } else { Err(MapError::NotUser) }
 }

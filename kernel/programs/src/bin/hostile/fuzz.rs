@@ -48,6 +48,17 @@ pub(crate) fn pointers() -> u64 {
     accepted.min(1)
 }
 
+/// Takes memory until there is none, and uses it.
+pub(crate) fn eat() -> u64 {
+    const PIECE_BYTES: u64 = 1 << 20;
+    let mut eaten = 0;
+    while call::map(PIECE_BYTES).is_ok() {
+        eaten += 1;
+    }
+    print!("ate {eaten} MiB");
+    u64::from(call::map(PIECE_BYTES) != Err(CallError::NoMemory))
+}
+
 /// Makes random calls, none of which is `exit`.
 pub(crate) fn calls(seed: u64, count: u64) -> u64 {
     print!("seed {seed}, {count} calls");

@@ -36,6 +36,7 @@ mod hostile {
             "selectors" => registers::check_selectors(number(2)),
             "stack-pointers" => registers::check_stack_pointers(number(2), number(3), number(4)),
             "pointers" => fuzz::pointers(),
+            "eat" => fuzz::eat(),
             "fuzz" => fuzz::calls(number(2), number(3)),
             attack => {
                 print!("there is no attack `{attack}`");

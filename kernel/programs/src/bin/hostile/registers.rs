@@ -126,8 +126,8 @@ pub(crate) fn check_selectors(rounds: u64) -> u64 {
     wrong.min(1)
 }
 
-/// Calls the kernel with every eighth address from `first` to `last` as its stack pointer, again and again: the first
-/// instructions of the entry run with it.
+/// Calls the kernel with every eighth address from `first` to `last` as its stack pointer, and with the direction flag
+/// set: the mark of an NMI exit. The first instructions of the entry run with that stack pointer.
 pub(crate) fn check_stack_pointers(first: u64, last: u64, rounds: u64) -> u64 {
     let mut wrong = 0;
     for _ in 0..rounds {
@@ -138,10 +138,12 @@ pub(crate) fn check_stack_pointers(first: u64, last: u64, rounds: u64) -> u64 {
             unsafe {
                 asm!(
                     "mov {kept}, rsp",
+                    "std",
                     "mov rsp, {stack}",
                     "syscall",
                     "mov {found}, rsp",
                     "mov rsp, {kept}",
+                    "cld",
                     kept = out(reg) _,
                     stack = in(reg) stack,
                     found = out(reg) found,
