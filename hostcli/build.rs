@@ -1,9 +1,10 @@
-//! Builds the kernel for bare metal, twice, and tells the library where the two images are.
+//! Builds the kernel for bare metal, twice, and the example programs, and tells the library where they are.
 //!
-//! | image | feature | variable |
+//! | what | feature | variable |
 //! |---|---|---|
-//! | what `record` boots | none | `NMIPROF_IMAGE_MAIN` |
-//! | mutants and triggers for tests | `selftest` | `NMIPROF_IMAGE_SELFTEST` |
+//! | the kernel that `record` boots | none | `NMIPROF_IMAGE_MAIN` |
+//! | the kernel with mutants and triggers for tests | `selftest` | `NMIPROF_IMAGE_SELFTEST` |
+//! | a user program | none | `NMIPROF_PROGRAM_` and its name |
 //!
 //! The compiler needs its `x86_64-unknown-none` library for that. Where it is missing, this script adds
 //! it through rustup if it may: as root, or where the user agreed by `NMIPROF_INSTALL=1`. A build script
@@ -16,6 +17,9 @@ use std::{env, fmt, fs, io};
 
 const TARGET: &str = "x86_64-unknown-none";
 const PACKAGE: &str = "nmiprof-kernel";
+const PROGRAMS_PACKAGE: &str = "nmiprof-programs";
+/// User programs, by name.
+const PROGRAMS: [&str; 4] = ["sieve", "tree", "split", "hostile"];
 const PROFILE: &str = "kernel";
 /// The variable by which a user agrees that the build installs what it misses.
 const CONSENT: &str = "NMIPROF_INSTALL";
@@ -38,6 +42,7 @@ fn build() -> Result<(), Error> {
     ensure_target(&host)?;
     build_image(&host, "MAIN", &[])?;
     build_image(&host, "SELFTEST", &["--features", "selftest"])?;
+    build_programs(&host)?;
     println!("cargo::rustc-env=NMIPROF_RUSTC={}", rustc_version(&host)?);
     Ok(())
 }
@@ -120,10 +125,7 @@ fn rustc_version(host: &Host) -> Result<String, Error> {
 /// Builds one image, copies it out of the way of the next build, and exports its path.
 fn build_image(host: &Host, name: &str, features: &[&str]) -> Result<(), Error> {
     let target_dir = host.out.join("kernel");
-    let status = kernel_cargo(host, &target_dir).args(features).status().map_err(Error::tool("cargo"))?;
-    if !status.success() {
-        return Err(Error::KernelBuild);
-    }
+    run_cargo(host, &target_dir, PACKAGE, features)?;
     let built = target_dir.join(TARGET).join(PROFILE).join(PACKAGE);
     let kept = host.out.join(format!("{}.elf", name.to_lowercase()));
     fs::copy(&built, &kept).map_err(|error| Error::Copy(built, error))?;
@@ -131,7 +133,24 @@ fn build_image(host: &Host, name: &str, features: &[&str]) -> Result<(), Error> 
     Ok(())
 }
 
-/// Returns the cargo command that builds the kernel, with nothing of the outer build in its environment.
+/// Builds all programs and exports their paths.
+fn build_programs(host: &Host) -> Result<(), Error> {
+    let target_dir = host.out.join("kernel");
+    run_cargo(host, &target_dir, PROGRAMS_PACKAGE, &[])?;
+    for name in PROGRAMS {
+        let built = target_dir.join(TARGET).join(PROFILE).join(name);
+        println!("cargo::rustc-env=NMIPROF_PROGRAM_{}={}", name.to_uppercase(), built.display());
+    }
+    Ok(())
+}
+
+fn run_cargo(host: &Host, target_dir: &Path, package: &str, args: &[&str]) -> Result<(), Error> {
+    let mut cargo = kernel_cargo(host, target_dir);
+    let status = cargo.args(["--package", package]).args(args).status().map_err(Error::tool("cargo"))?;
+    if status.success() { Ok(()) } else { Err(Error::KernelBuild) }
+}
+
+/// Returns the cargo command that builds for the kernel's target, with nothing of the outer build in its environment.
 ///
 /// Its target directory is its own: the outer one is locked for as long as this script runs.
 fn kernel_cargo(host: &Host, target_dir: &Path) -> Command {
@@ -143,7 +162,7 @@ fn kernel_cargo(host: &Host, target_dir: &Path) -> Command {
         .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(host).join(OsStr::new("\u{1f}")))
         .env("RUSTC", &host.rustc)
         .current_dir(&host.workspace)
-        .args(["build", "--locked", "--package", PACKAGE, "--profile", PROFILE])
+        .args(["build", "--locked", "--profile", PROFILE])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir);
     cargo
@@ -218,7 +237,9 @@ impl fmt::Display for Error {
                  {CONSENT}=1, which runs it)"
             ),
             Self::AddTarget(why) => write!(f, "`{add}` failed; run it by hand, then build again\n{why}"),
-            Self::KernelBuild => f.write_str("the kernel did not build; its errors are above"),
+            Self::KernelBuild => {
+                f.write_str("the kernel, or a program for it, did not build; the errors are above")
+            }
             Self::Copy(path, error) => write!(f, "{} can't be copied: {error}", path.display()),
         }
     }

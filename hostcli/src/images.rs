@@ -1,4 +1,4 @@
-//! The kernel images that this executable carries, found by build-id.
+//! The kernel images and the user programs that this executable carries, found by build-id.
 //!
 //! The build script made them: [`MAIN`] is what `record` boots, [`SELFTEST`] has the mutants and triggers
 //! that tests need. Neighbours: [`machine`](crate::machine) boots them, [`symbols`](crate::symbols) reads
@@ -13,7 +13,7 @@ use object::Object as _;
 pub const MAIN: &[u8] = include_bytes!(env!("NMIPROF_IMAGE_MAIN"));
 /// The image with mutants and triggers, for tests.
 pub const SELFTEST: &[u8] = include_bytes!(env!("NMIPROF_IMAGE_SELFTEST"));
-/// Version line of the compiler that built both.
+/// Version line of the compiler that built all of them.
 pub const RUSTC: &str = env!("NMIPROF_RUSTC");
 
 /// One of the embedded images.
@@ -60,7 +60,50 @@ impl fmt::Display for Image {
     }
 }
 
-/// Finds the embedded image with this build-id.
+/// A user program that this executable carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// What `record --program example:NAME` calls it.
+    pub name: &'static str,
+    /// The ELF file.
+    pub elf: &'static [u8],
+    /// What it does, in a few words.
+    pub about: &'static str,
+}
+
+/// Every embedded program.
+pub const EXAMPLES: [Example; 4] = [
+    Example {
+        name: "sieve",
+        elf: include_bytes!(env!("NMIPROF_PROGRAM_SIEVE")),
+        about: "prime numbers: [EXPONENT [ROUNDS]]",
+    },
+    Example {
+        name: "tree",
+        elf: include_bytes!(env!("NMIPROF_PROGRAM_TREE")),
+        about: "a search tree of words, deep recursion: [WORDS [ROUNDS]]",
+    },
+    Example {
+        name: "split",
+        elf: include_bytes!(env!("NMIPROF_PROGRAM_SPLIT")),
+        about: "two functions with a known share of instructions: [ROUNDS]",
+    },
+    Example {
+        name: "hostile",
+        elf: include_bytes!(env!("NMIPROF_PROGRAM_HOSTILE")),
+        about: "tries to take the kernel down: ATTACK [NUMBER...]",
+    },
+];
+
+impl Example {
+    /// Finds a program by name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        EXAMPLES.iter().find(|example| example.name == name)
+    }
+}
+
+/// Finds the embedded kernel image with this build-id.
 #[must_use]
 pub fn by_build_id(id: &BuildId) -> Option<&'static [u8]> {
     let found = Image::ALL.into_iter().find(|image| image.build_id() == Some(*id))?;
@@ -95,6 +138,13 @@ mod tests {
         for image in Image::ALL {
             assert_eq!(memchr::memmem::find(image.elf(), workspace), None, "{image}");
         }
+    }
+
+    #[test]
+    fn every_program_has_a_build_id_of_its_own() {
+        let ids: std::collections::HashSet<_> =
+            EXAMPLES.iter().map(|example| build_id(example.elf).expect("the linker writes one").0).collect();
+        assert_eq!(ids.len(), EXAMPLES.len());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::arch::fallible::AccessError;
 use crate::arch::percpu::PerCpu;
 use crate::drain::Drain;
 use crate::memory::ring_memory::RingMemory;
-use crate::sampler::Sampler;
+use crate::sampler::{Detail, Sampler};
 
 /// Shortest test period: longer than any plausible resume cost.
 const PERIOD: u64 = 509;
@@ -122,7 +122,9 @@ fn pass(
 ) -> Result<(Pass, Producer<'static, RingMemory>), CalibrationError> {
     let mut pmu = VirtualPmu::new(cpu.apic, resume_ticks);
     pmu.set_period(PERIOD);
-    cpu.nmi.start(cpu.apic, Box::new(Sampler::new(pmu, ring, false))).map_err(CalibrationError::Refused)?;
+    cpu.nmi
+        .start(cpu.apic, Box::new(Sampler::new(pmu, ring, Detail::PLAIN)))
+        .map_err(CalibrationError::Refused)?;
     walk_sled(cpu, tsc_hz);
     let sampler = cpu.nmi.stop(cpu.apic).ok_or(CalibrationError::Silent)?;
     Ok((hits(drain), sampler.into_ring()))

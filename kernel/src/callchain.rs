@@ -3,7 +3,8 @@
 //! The kernel is built with frame pointers, so `[rbp]` is the caller's RBP and `[rbp + 8]` the return
 //! address. The walk in the NMI follows them upwards within the thread's stack and reads nothing outside of
 //! it, so a wrong pointer ends it and can do no harm. Whether what it read are return addresses at all is
-//! asked [later](genuine), in the drain: that would be a quarter of the walk.
+//! asked [later](genuine), in the drain: that would be a quarter of the walk. Where user code entered the
+//! kernel, the walk goes on with its frames.
 //! User code's frames lie anywhere and may be absent: there a read that faults ends the walk.
 //!
 //! A sample in the first or last instructions of a function, where RBP is still or again the caller's,
@@ -74,9 +75,32 @@ impl Iterator for Walk {
     }
 }
 
-/// Returns how many of the words that a walk has read are return addresses, innermost first.
-pub fn genuine(words: impl Iterator<Item = u64>) -> usize {
-    words.take_while(|word| space::is_text(*word)).count()
+/// Returns how many of the words that a walk has read are return addresses, innermost first; with `user`, those of
+/// user code as well.
+pub fn genuine(words: impl Iterator<Item = u64>, user: bool) -> usize {
+    words.take_while(|word| space::is_text(*word) || (user && is_user(*word, 1))).count()
+}
+
+/// Goes on where a walk has left the kernel's stack: with the user code that entered the kernel, if any did. Hands
+/// its address and its return addresses to `push`, at most `depth_max`.
+///
+/// # Context
+/// Any, the NMI included; may fault, as [`walk_user`].
+pub fn walk_on(
+    stack: &StackRange,
+    stack_pointer: u64,
+    walk: &Walk,
+    depth_max: usize,
+    mut push: impl FnMut(u64),
+) -> End {
+    let Some(depth_left) = depth_max.checked_sub(1) else {
+        return End::Truncated(Cut::Depth);
+    };
+    let Some(user) = stack.entered_from(stack_pointer) else {
+        return End::Truncated(Cut::Pointer);
+    };
+    push(user.rip);
+    walk_user(user.rsp, walk.frame, depth_left, push)
 }
 
 /// Hands the return addresses of user code to `push`, innermost first, at most `depth_max`.
@@ -85,10 +109,6 @@ pub fn genuine(words: impl Iterator<Item = u64>) -> usize {
 ///
 /// # Context
 /// Any, the NMI included; may fault, see [`fallible::read_pair`].
-#[cfg_attr(
-    not(feature = "selftest"),
-    expect(dead_code, reason = "only the self-test makes processes so far")
-)]
 pub fn walk_user(stack_pointer: u64, frame_pointer: u64, depth_max: usize, mut push: impl FnMut(u64)) -> End {
     let (mut lowest, mut frame) = (stack_pointer, frame_pointer);
     for _ in 0..depth_max.min(DEPTH_MAX) {

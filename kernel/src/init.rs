@@ -11,24 +11,26 @@ use crate::arch::gdt::{Ist, Segments};
 use crate::arch::idt;
 use crate::arch::paging::MapError;
 use crate::arch::percpu::PerCpu;
-use crate::arch::pic;
+use crate::arch::{cpu, pic, syscall};
 use crate::memory::reserve::FrameReserve;
 use crate::memory::stack::{self, StackRange};
 use crate::memory::{frames, heap, space};
 use crate::nmi::entry::NmiStack;
 use crate::nmi::{self, entry};
 use crate::workloads::{self, Task};
-use crate::{info, report};
+use crate::{info, process, report, thread};
 
 /// Pages of each interrupt stack: a fatal report formats its text there.
 const IST_PAGES: u64 = 6;
+/// Number of the CPU that boots.
+const CPU_0: u16 = 0;
 
 /// Takes over memory.
 ///
 /// # Errors
 /// [`MapError`] where there is too little.
 pub fn memory(boot: &BootInfo) -> Result<(), MapError> {
-    frames::init(boot.memory(), space::image());
+    frames::init(boot.memory(), &[space::image(), boot.module_range()]);
     space::build(boot.memory())?;
     heap::init()?;
     let usable_bytes: u64 = boot.memory().iter().map(|range| range.end - range.start).sum();
@@ -36,8 +38,17 @@ pub fn memory(boot: &BootInfo) -> Result<(), MapError> {
     Ok(())
 }
 
-/// Selects and makes the workloads.
+/// Makes processes of the programs in the boot module, if there is one, and thread 0 of what runs now.
+pub fn processes(boot: &BootInfo) {
+    thread::adopt_main(stack::current());
+    process::load_all(boot.module()).unwrap_or_else(|error| report::configuration(format_args!("{error}")));
+}
+
+/// Selects and makes the workloads: all of them where none is named, unless there are programs to run.
 pub fn workloads(options: &Options<'_>) -> Vec<Task> {
+    if options.workloads.is_empty() && thread::processes() > 0 {
+        return Vec::new();
+    }
     workloads::select(options.workloads).unwrap_or_else(|name| {
         let known: Vec<_> = workloads::ALL.iter().map(|entry| entry.0).collect();
         report::configuration(format_args!("unknown workload `{name}`; known: {}", known.join(", ")))
@@ -48,7 +59,7 @@ pub fn workloads(options: &Options<'_>) -> Vec<Task> {
 ///
 /// # Panics
 /// If memory does not suffice for the stacks.
-pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
+pub fn boot_cpu(options: &Options<'_>) -> &'static PerCpu {
     refuse_unsound(options);
     refuse_decommit(options);
     let nmi_stack = NmiStack::new(interrupt_stack());
@@ -61,13 +72,16 @@ pub fn cpu(options: &Options<'_>) -> &'static PerCpu {
         (Ist::MachineCheck, interrupt_stack().top_address()),
         (Ist::Debug, interrupt_stack().top_address()),
     ]);
-    Box::leak(Box::new(segments)).load();
+    let ring_zero_stack = Box::leak(Box::new(segments)).load(CPU_0);
     let reserve = FrameReserve::new(options.reserve_frames);
     let apic = LocalApic::enable();
-    let cpu = PerCpu::install(0, apic, stack::thread_stack(), nmi::PerCpu::new(nmi_stack, options), reserve);
+    let nmi = nmi::PerCpu::new(nmi_stack, options);
+    let cpu = PerCpu::install(CPU_0, apic, ring_zero_stack, nmi, reserve);
     entry::install(options).unwrap_or_else(|_| refuse_variant(options));
     idt::load();
     require_nmi_stack();
+    syscall::open();
+    cpu::forbid_floating_point();
     apic.enable_nmi_pin();
     pic::silence_and_enable_interrupts();
     info!("cpu 0: APIC {} ({apic:?}), NMI entry {}", apic.id(), options.nmi_entry);

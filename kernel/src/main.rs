@@ -26,9 +26,13 @@ mod drain;
 #[cfg(target_os = "none")]
 mod init;
 #[cfg(target_os = "none")]
+mod lock;
+#[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
 mod nmi;
+#[cfg(target_os = "none")]
+mod process;
 #[cfg(target_os = "none")]
 mod report;
 #[cfg(target_os = "none")]
@@ -43,6 +47,8 @@ mod session;
 mod stream;
 #[cfg(target_os = "none")]
 mod text;
+#[cfg(target_os = "none")]
+mod thread;
 #[cfg(target_os = "none")]
 mod workloads;
 

@@ -24,8 +24,11 @@ extern "C" fn profile() -> ! {
     let command_line = BOOT.get().map_or("", BootInfo::command_line);
     let options =
         Options::parse(command_line).unwrap_or_else(|error| report::configuration(format_args!("{error}")));
+    let cpu = init::boot_cpu(&options);
+    if let Some(boot) = BOOT.get() {
+        init::processes(boot);
+    }
     let mut workloads = init::workloads(&options);
-    let cpu = init::cpu(&options);
     let prepared = selftest::prepare(&options);
     let mut session = Session::new(options, cpu);
     selftest::trigger(options.selftest);

@@ -1,25 +1,29 @@
 //! One run: sample the workloads for as long as was asked, and tell the host about it.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use nmiprof_pmu::{Pmu, VirtualPmu};
 use nmiprof_ring::{Producer, Ring};
 use nmiprof_wire::{
-    ClockKind, EventInfo, Frame, Hello, Line, Options, PmuInfo, PmuKind, SCHEMA_HASH, Sampling, Stress,
-    WIRE_VERSION,
+    ClockKind, EventInfo, Frame, Hello, Line, Mode, Options, PmuInfo, PmuKind, ProcessEnd, SCHEMA_HASH,
+    Sampling, Stress, WIRE_VERSION,
 };
 
 use crate::arch::apic::LocalApic;
 use crate::arch::build_id::build_id;
 use crate::arch::clock::{self, Frequencies};
 use crate::arch::cpu::{self, BrandString};
+use crate::arch::layout::PAGE_BYTES;
 use crate::arch::percpu::PerCpu;
+use crate::arch::tick;
 use crate::calibrate::{self, Calibration};
-use crate::drain::Drain;
+use crate::drain::{Drain, Space};
 use crate::memory::ring_memory::RingMemory;
-use crate::sampler::Sampler;
+use crate::process::Process;
+use crate::sampler::{Detail, Sampler};
 use crate::workloads::Task;
-use crate::{info, report, stream, warning};
+use crate::{info, report, stream, thread, warning};
 
 type VirtualLapicPmu = VirtualPmu<LocalApic>;
 
@@ -35,13 +39,17 @@ pub struct Session {
     drain: Drain,
     /// When to repeat the description of the run.
     next_hello: u64,
+    /// There are programs to run.
+    has_processes: bool,
 }
 
 impl Session {
     /// Makes the ring, measures the clocks, tests the overflow source, and introduces itself.
     pub fn new(options: Options<'static>, cpu: &'static PerCpu) -> Self {
         let (producer, consumer) = make_ring(&options);
-        let mut drain = Drain::new(cpu, consumer, options.chains);
+        let spaces = spaces();
+        let has_processes = !spaces.is_empty();
+        let mut drain = Drain::new(cpu, consumer, options.chains, spaces);
         let frequencies = clock::measure(cpu.apic);
         cpu.nmi.set_nest_on_first_touch(options.stress == Stress::Nest);
         let (calibration, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz)
@@ -53,8 +61,17 @@ impl Session {
         report_clock(&frequencies, &calibration);
         let cpu_name = BrandString::read();
         let ring = Some(producer);
-        let mut session =
-            Self { options, cpu, cpu_name, frequencies, calibration, ring, drain, next_hello: 0 };
+        let mut session = Self {
+            options,
+            cpu,
+            cpu_name,
+            frequencies,
+            calibration,
+            ring,
+            drain,
+            next_hello: 0,
+            has_processes,
+        };
         session.introduce();
         session
     }
@@ -90,26 +107,38 @@ impl Session {
         let mut pmu = VirtualLapicPmu::new(self.cpu.apic, self.calibration.resume_ticks);
         pmu.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
-        let started =
-            self.cpu.nmi.start(self.cpu.apic, Box::new(Sampler::new(pmu, ring, self.options.chains)));
+        let detail =
+            Detail { chains: self.options.chains, spaces: self.has_processes, mode: self.options.mode };
+        let started = self.cpu.nmi.start(self.cpu.apic, Box::new(Sampler::new(pmu, ring, detail)));
         started.expect("the self-test has started the same timer");
     }
 
-    /// Works on the tasks in turn until the time is over, and drains meanwhile.
+    /// Works on the tasks in turn until the time is over, and drains meanwhile. Programs run beside that, and where
+    /// there are any, the last one's end is the end.
     pub fn work(&mut self, tasks: &mut [Task]) {
         let end = cpu::timestamp().saturating_add(self.duration_ticks());
-        for turn in (0..tasks.len()).cycle() {
-            if cpu::timestamp() >= end {
-                break;
+        if self.has_processes {
+            tick::start(self.cpu.apic, u64::from(self.options.tick_hz));
+        }
+        let mut turns = (0..tasks.len()).cycle();
+        while cpu::timestamp() < end && (!self.has_processes || thread::processes() > 0) {
+            match turns.next() {
+                Some(turn) => tasks[turn].step(),
+                None if self.has_processes => thread::wait_for_tick(),
+                None => break,
             }
-            tasks[turn].step();
             self.tend();
+        }
+        if self.has_processes {
+            tick::stop();
         }
     }
 
     /// Stops to sample.
     pub fn stop(&mut self) {
         self.ring = self.cpu.nmi.stop(self.cpu.apic).map(|sampler| sampler.into_ring());
+        thread::stop_processes();
+        self.reap();
     }
 
     /// Sends what is left, the tasks' results, and the final counters.
@@ -127,11 +156,26 @@ impl Session {
     fn tend(&mut self) {
         self.cpu.reserve.refill();
         self.drain.poll();
+        self.reap();
         self.warn();
         if cpu::timestamp() >= self.next_hello {
             self.drain.next_epoch();
             self.introduce();
             stream::send(&Frame::Sync(self.drain.totals()));
+        }
+    }
+
+    /// Buries the processes that have ended, after their last samples were sent.
+    fn reap(&mut self) {
+        if !thread::has_ended() {
+            return;
+        }
+        self.drain.flush();
+        while let Some(thread) = thread::take_ended() {
+            if let Some(outcome) = thread.outcome() {
+                let (process, time) = (thread.id, cpu::timestamp());
+                stream::send(&Frame::ProcessEnd(ProcessEnd { process, time, outcome }));
+            }
         }
     }
 
@@ -145,6 +189,7 @@ impl Session {
     fn introduce(&mut self) {
         let now = cpu::timestamp();
         stream::send(&Frame::Hello(self.hello(now)));
+        thread::for_each_process(Process::introduce);
         self.next_hello = now.saturating_add(self.frequencies.tsc_hz);
     }
 
@@ -173,9 +218,13 @@ impl Session {
 
     /// Names the event after what the timer was seen to count.
     const fn event_name(&self) -> &'static str {
-        match self.calibration.clock {
-            ClockKind::Instructions => "instructions",
-            ClockKind::Time => "virtual-clock",
+        match (self.calibration.clock, self.options.mode) {
+            (ClockKind::Instructions, Mode::Any) => "instructions",
+            (ClockKind::Instructions, Mode::User) => "instructions:u",
+            (ClockKind::Instructions, Mode::Kernel) => "instructions:k",
+            (ClockKind::Time, Mode::Any) => "virtual-clock",
+            (ClockKind::Time, Mode::User) => "virtual-clock:u",
+            (ClockKind::Time, Mode::Kernel) => "virtual-clock:k",
         }
     }
 
@@ -236,6 +285,16 @@ fn make_ring(
     #[cfg(feature = "selftest")]
     crate::selftest::gap::prepare(options, &mut consumer);
     (producer, consumer)
+}
+
+/// Lists the address spaces of all processes.
+fn spaces() -> Vec<Space> {
+    // Room first: nothing may be allocated while the queue is locked.
+    let mut spaces = Vec::with_capacity(thread::processes());
+    thread::for_each_process(|process| {
+        spaces.push(Space { process: process.number, root: process.root() / PAGE_BYTES });
+    });
+    spaces
 }
 
 fn report_clock(frequencies: &Frequencies, calibration: &Calibration) {

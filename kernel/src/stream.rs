@@ -6,10 +6,10 @@
 use core::fmt;
 
 use nmiprof_wire::{Frame, LINE_BYTES_MAX, Log, LogLevel, encode};
-use spin::Mutex;
 
 use crate::arch::cpu;
 use crate::arch::serial::Port;
+use crate::lock::Mutex;
 use crate::text::FixedText;
 
 static STREAM: Mutex<Option<Stream>> = Mutex::new(None);

@@ -6,10 +6,11 @@ use std::time::Duration;
 use std::{env, fs, io};
 
 use nmiprof::capture::{LogLine, Record};
-use nmiprof::images::Image;
+use nmiprof::images::{Example, Image};
 use nmiprof::machine::{
     self, CommandLine, Consent, MachineConfig, Observer, Program, Size, Stop, find_or_install,
 };
+use nmiprof_program::archive;
 use nmiprof_wire::{Line, Options};
 
 use crate::skips::Skip;
@@ -21,6 +22,9 @@ use crate::verdict::Verdict;
 pub struct Boot {
     image: Image,
     kernel_command_line: String,
+    /// Programs to run, each with its arguments.
+    programs: Vec<Vec<String>>,
+    module: Vec<u8>,
     memory: Size,
     icount: bool,
     has_exit_device: bool,
@@ -40,6 +44,8 @@ impl Boot {
         Self {
             image,
             kernel_command_line: options.to_string(),
+            programs: Vec::new(),
+            module: Vec::new(),
             memory: Size::mib(256),
             icount: true,
             has_exit_device: true,
@@ -60,6 +66,18 @@ impl Boot {
     /// Adds words to the kernel command line; they win over earlier ones.
     pub fn append(mut self, words: &str) -> Self {
         self.kernel_command_line = format!("{} {words}", self.kernel_command_line);
+        self
+    }
+
+    /// Adds an embedded program, by its name and arguments, separated by spaces.
+    pub fn program(mut self, command: &str) -> Self {
+        self.programs.push(command.split_whitespace().map(str::to_owned).collect());
+        self
+    }
+
+    /// Hands these bytes to the kernel in place of programs.
+    pub fn module(mut self, bytes: Vec<u8>) -> Self {
+        self.module = bytes;
         self
     }
 
@@ -94,7 +112,7 @@ impl Boot {
     }
 
     /// Uses this QEMU instead of the one that is found.
-    pub fn program(mut self, program: Program) -> Self {
+    pub fn qemu(mut self, program: Program) -> Self {
         self.program = Some(program);
         self
     }
@@ -113,8 +131,10 @@ impl Boot {
     pub fn run(self) -> Run {
         let directory = tempfile::tempdir().expect("tests need room for temporary files");
         let mut scribe = Scribe { sampling: self.sampling, command_line: None };
+        let module = if self.programs.is_empty() { self.module } else { archive_of(&self.programs) };
         let config = MachineConfig {
             kernel_command_line: self.kernel_command_line,
+            module,
             memory: self.memory,
             icount: self.icount,
             has_exit_device: self.has_exit_device,
@@ -137,6 +157,22 @@ impl Boot {
             boot: result.ok(),
         }
     }
+}
+
+/// Packs embedded programs.
+///
+/// # Panics
+/// Where there is no such program, or too many.
+#[must_use]
+pub fn archive_of(programs: &[Vec<String>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (number, words) in programs.iter().enumerate() {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let example = Example::find(words[0]).expect("an embedded program");
+        archive::push(&mut bytes, number, &words, example.elf).expect("sound arguments");
+    }
+    archive::finish(&mut bytes).expect("it fits");
+    bytes
 }
 
 /// Finds QEMU, and installs it where it is missing and this process is root or the user agreed beforehand.

@@ -11,6 +11,8 @@ pub struct ChainedSample {
     pub ip: u64,
     /// Return addresses, innermost first.
     pub callers: Vec<u64>,
+    /// Number of the process; 0 for none.
+    pub process: u32,
 }
 
 /// Decodes all samples of a capture.
@@ -26,6 +28,7 @@ pub fn samples(capture: &[u8]) -> Vec<ChainedSample> {
             time: sample.time,
             ip: sample.ip,
             callers: block.chains.callers(sample.chain).collect(),
+            process: sample.process,
         }));
         Ok(())
     });

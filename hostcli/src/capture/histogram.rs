@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{ChainId, SampleBlock};
+use super::{ChainId, Sample, SampleBlock};
 
 /// Most places that are told apart; further ones are counted together as address 0 without callers.
 pub const PLACES_MAX: usize = 1 << 22;
@@ -18,6 +18,8 @@ pub struct Place {
     pub ip: u64,
     /// The call chain.
     pub chain: ChainId,
+    /// Number of the process; 0 for none.
+    pub process: u32,
 }
 
 /// Number of samples at each place.
@@ -32,7 +34,8 @@ impl Histogram {
     /// Counts the samples of one block.
     pub fn count(&mut self, block: &SampleBlock<'_>) {
         for sample in block.samples {
-            let place = Place { event: block.event, cpu: block.cpu, ip: sample.ip, chain: sample.chain };
+            let Sample { ip, chain, process, .. } = *sample;
+            let place = Place { event: block.event, cpu: block.cpu, ip, chain, process };
             self.count_at(place);
         }
     }

@@ -5,6 +5,7 @@
 //! - [`Capture`]: a file, or the standard input, whose run is known before its first sample is read;
 //! - [`Accounts`]: the accounting identity;
 //! - [`ChainTree`]: call chains;
+//! - [`Processes`]: the user programs that ran, and what became of them;
 //! - [`Histogram`]: samples counted by where they fell;
 //! - [`writer`]: the reference writer, for tests and benches.
 //!
@@ -17,6 +18,7 @@ mod decoder;
 mod error;
 mod histogram;
 mod messages;
+mod processes;
 mod record;
 mod run;
 mod source;
@@ -33,6 +35,7 @@ pub use messages::{
     CASES_MAX, FatalReport, LOGS_MAX, LogLine, Messages, PAIRS_MAX, PLACEMENTS_MAX, WORKLOADS_MAX,
     WorkloadOutcome,
 };
+pub use processes::{OUTPUT_BYTES_MAX, Owner, PROCESSES_MAX, ProcessInfo, ProcessOutput, Processes};
 pub use record::Record;
 pub use run::{CPUS_MAX, RunInfo, SampledEvent};
 pub use source::{Capture, SEARCH_BYTES_MAX};

@@ -9,6 +9,7 @@ use super::accounts::{Accounts, CpuAccount};
 use super::chains::{ChainId, ChainTree, Epochs};
 use super::decoder::{DamagedFrame, FrameEvent};
 use super::messages::Messages;
+use super::processes::Processes;
 use super::run::{CPUS_MAX, RunInfo};
 use super::stream::{Sample, SampleBlock};
 use super::{CaptureError, Damage};
@@ -24,6 +25,7 @@ pub struct Record {
     chains: ChainTree,
     epochs: Epochs,
     messages: Messages,
+    processes: Processes,
     damage: Damage,
     bytes: u64,
     frames: u64,
@@ -43,6 +45,7 @@ impl Record {
             chains: ChainTree::new(),
             epochs: Epochs::default(),
             messages: Messages::default(),
+            processes: Processes::default(),
             damage: Damage::default(),
             bytes: 0,
             frames: 0,
@@ -83,6 +86,12 @@ impl Record {
     #[must_use]
     pub fn messages(&self) -> &Messages {
         &self.messages
+    }
+
+    /// Returns the processes that ran.
+    #[must_use]
+    pub fn processes(&self) -> &Processes {
+        &self.processes
     }
 
     /// Returns what could not be used.
@@ -159,6 +168,9 @@ impl Record {
             Frame::Placement(placement) => self.messages.take_placement(placement),
             Frame::Pair(pair) => self.messages.take_pair(pair),
             Frame::Case(case) => self.messages.take_case(case),
+            Frame::Process(process) => self.processes.take(process),
+            Frame::Output(output) => self.processes.take_output(output),
+            Frame::ProcessEnd(end) => self.processes.take_end(end),
         };
         if !is_used {
             self.damage.count(event.offset, event.line_bytes);
@@ -267,6 +279,7 @@ impl Record {
                 time: sample.time,
                 ip: sample.ip,
                 chain: ChainId::COMPLETE,
+                process: sample.process,
             })),
             Some(epoch) => {
                 let nodes = self.epochs.lookup(block.header.cpu, epoch);
@@ -274,6 +287,7 @@ impl Record {
                     time: sample.time,
                     ip: sample.ip,
                     chain: nodes.chain(sample.stack),
+                    process: sample.process,
                 }));
             }
         }
@@ -295,6 +309,7 @@ impl Record {
             has_chains: block.header.chains.is_some(),
             samples: &self.scratch,
             chains: &self.chains,
+            processes: &self.processes,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::chains::{ChainId, ChainTree};
 use super::decoder::Decoder;
+use super::processes::Processes;
 use super::{CaptureError, Record, RunInfo};
 
 /// One sample.
@@ -16,6 +17,8 @@ pub struct Sample {
     pub ip: u64,
     /// Its call chain.
     pub chain: ChainId,
+    /// Number of the process in whose address space it was taken; 0 for none.
+    pub process: u32,
 }
 
 /// Samples of one CPU and one event, in the order in which they were taken.
@@ -31,6 +34,8 @@ pub struct SampleBlock<'a> {
     pub samples: &'a [Sample],
     /// The tree that their chains are in.
     pub chains: &'a ChainTree,
+    /// The processes that they name.
+    pub processes: &'a Processes,
 }
 
 /// Incremental decoder of a whole stream.

@@ -185,7 +185,7 @@ impl CpuWriter {
         self.totals.time = sample.time;
         let stack = self.stack(bytes, sample)?;
         let (time, ip) = (sample.time, sample.ip);
-        self.blocks.push(Sample { time, ip, stack }).map_err(|_| EncodeError)
+        self.blocks.push(Sample { time, ip, stack, process: 0 }).map_err(|_| EncodeError)
     }
 
     /// Returns the node of the innermost caller, after defining what is not defined yet.
@@ -222,6 +222,7 @@ impl CpuWriter {
                 first_sample: self.totals.sent,
                 dropped: self.totals.dropped.total(),
                 chains: self.has_chains.then(|| self.nodes.epoch()),
+                processes: false,
             };
             send(bytes, &Frame::Block(self.blocks.block(header)))?;
             self.totals.sent += u64::from(self.blocks.count());

@@ -17,7 +17,7 @@ use super::paths::{InlineArgs, Paths};
 use super::summary::{Finding, note_all, sampling_text};
 use super::{Error, Outcome, forgive_broken_pipe};
 use crate::capture::{Histogram, Record, RunInfo};
-use crate::symbols::{SourceFrame, Symbolizer};
+use crate::symbols::{SourceFrame, Symbols};
 
 /// What nearly every name begins with: a flame graph has no room to say it in every box.
 const KERNEL_CRATE: &str = "nmiprof_kernel::";
@@ -62,16 +62,18 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Ou
 fn export(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
     let capture = args.input.open()?;
     let image = args.input.image(&capture)?;
-    let mut symbolizer = Symbolizer::new(&image)?;
+    let programs = args.input.programs()?;
+    let mut symbols = Symbols::new(&image, &programs)?;
     let run = capture.run().clone();
     let (record, histogram) = input::count(capture)?;
+    programs.check(record.processes())?;
     let event = choose_event(args, &run, &histogram)?;
     let samples = histogram.samples_of(event);
     if samples == 0 {
         note_all(&[Finding::NoSamples], notes)?;
         return Ok(Outcome::Findings);
     }
-    let paths = Paths::new(&mut symbolizer, record.chains(), args.inline.inlines());
+    let paths = Paths::new(&mut symbols, &record, args.inline.inlines());
     let folded = fold(&histogram, event, paths);
     let product = match args.format {
         Format::Folded => folded_text(&folded),

@@ -12,7 +12,7 @@ use std::io::Write;
 use super::input::{self, InputArgs};
 use super::summary::{Finding, findings, note_all};
 use super::{Error, Outcome, forgive_broken_pipe, paths};
-use crate::symbols::Symbolizer;
+use crate::symbols::Symbols;
 
 /// Show what a capture holds, and whether every sample is accounted for
 #[derive(Clone, Debug, clap::Args)]
@@ -37,9 +37,11 @@ fn print(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outc
     let capture = args.input.open()?;
     let image = args.input.image_if_any(&capture, notes)?;
     let run = capture.run().clone();
+    let programs = args.input.programs()?;
     let (record, histogram) = input::count(capture)?;
+    programs.check(record.processes())?;
     let unresolved_pct = match &image {
-        Some(image) => paths::unresolved_pct(&histogram, &mut Symbolizer::new(image)?),
+        Some(image) => paths::unresolved_pct(&histogram, &record, &mut Symbols::new(image, &programs)?),
         None => None,
     };
     let info = json::Info::new(&run, &record, unresolved_pct);

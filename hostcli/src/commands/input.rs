@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Error;
 use crate::capture::{Capture, Histogram, Record};
-use crate::symbols::{Image, SymbolError};
+use crate::symbols::{Image, Programs, SymbolError};
 
 /// What to read.
 #[derive(Clone, Debug, clap::Args)]
@@ -16,6 +16,9 @@ pub struct InputArgs {
     /// ELF of the kernel that made the capture; without it, the kernel that nmiprof carries
     #[arg(short = 'k', long, value_name = "FILE")]
     pub vmlinux: Option<PathBuf>,
+    /// ELF of a user program that ran (repeatable); without it, what nmiprof carries or `record` kept
+    #[arg(long = "program", value_name = "FILE")]
+    pub programs: Vec<PathBuf>,
 }
 
 impl InputArgs {
@@ -33,6 +36,14 @@ impl InputArgs {
     /// Where there is none, or the named one is of another build.
     pub fn image(&self, capture: &Capture) -> Result<Image, Error> {
         Ok(Image::find(&capture.run().build_id, self.vmlinux.as_deref())?)
+    }
+
+    /// Gathers the user programs that the capture's addresses may belong to.
+    ///
+    /// # Errors
+    /// Where a named file can't be used.
+    pub fn programs(&self) -> Result<Programs, Error> {
+        Ok(Programs::gather(&self.input, &self.programs)?)
     }
 
     /// Finds the image, or says on `notes` why addresses stay unresolved. A file that was named must fit.

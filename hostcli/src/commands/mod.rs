@@ -16,6 +16,7 @@ pub mod export;
 pub mod info;
 pub mod input;
 mod paths;
+mod processes;
 pub mod record;
 pub mod report;
 pub mod script;

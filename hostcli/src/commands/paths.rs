@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::capture::{ChainId, ChainTree, Histogram, Place};
-use crate::symbols::{Resolved, SourceFrame, Symbolizer, UNKNOWN};
+use crate::capture::{ChainId, ChainTree, Histogram, Place, Processes, Record};
+use crate::symbols::{Resolved, SourceFrame, Symbols, UNKNOWN};
 
 /// Which inlined functions are told apart from those that they were inlined into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -35,28 +35,40 @@ impl InlineArgs {
     }
 }
 
+/// Name of what runs where no process does.
+const KERNEL: &str = "[kernel]";
+
 /// Expands places to functions.
 pub(super) struct Paths<'a, 'elf> {
-    symbolizer: &'a mut Symbolizer<'elf>,
+    symbols: &'a mut Symbols<'elf>,
     chains: &'a ChainTree,
+    processes: &'a Processes,
     inlines: Inlines,
 }
 
 impl<'a, 'elf> Paths<'a, 'elf> {
-    pub(super) fn new(symbolizer: &'a mut Symbolizer<'elf>, chains: &'a ChainTree, inlines: Inlines) -> Self {
-        Self { symbolizer, chains, inlines }
+    pub(super) fn new(symbols: &'a mut Symbols<'elf>, record: &'a Record, inlines: Inlines) -> Self {
+        Self { symbols, chains: record.chains(), processes: record.processes(), inlines }
     }
 
     /// Returns the functions active at `place`, innermost first; never empty.
     pub(super) fn of(&mut self, place: &Place) -> Vec<SourceFrame> {
         let mut path = Vec::new();
-        let here = self.symbolizer.instruction(place.ip);
+        let here = self.symbols.instruction(self.processes.owner(place.process, place.ip), place.ip);
         self.expand(&here, &mut path);
         for ip in self.chains.callers(place.chain) {
-            let call = self.symbolizer.call(ip);
+            let call = self.symbols.call(self.processes.owner(place.process, ip), ip);
             self.expand(&call, &mut path);
         }
         path
+    }
+
+    /// Returns the name of a place's process.
+    pub(super) fn process_name(&self, place: &Place) -> Rc<str> {
+        match place.process {
+            0 => KERNEL.into(),
+            number => self.processes.find(number).map_or(UNKNOWN, |process| &process.name).into(),
+        }
     }
 
     /// Returns what stands in for callers that are not known, if any are not.
@@ -91,11 +103,16 @@ fn unknown_frame() -> SourceFrame {
 }
 
 /// Returns the share of samples whose address has no symbol; `None` without samples.
-pub(super) fn unresolved_pct(histogram: &Histogram, symbolizer: &mut Symbolizer<'_>) -> Option<f64> {
+pub(super) fn unresolved_pct(
+    histogram: &Histogram,
+    record: &Record,
+    symbols: &mut Symbols<'_>,
+) -> Option<f64> {
     let (mut samples, mut unresolved) = (0_u64, 0_u64);
     for (place, count) in histogram.sorted() {
         samples += count;
-        if symbolizer.instruction(place.ip).is_unknown() {
+        let owner = record.processes().owner(place.process, place.ip);
+        if symbols.instruction(owner, place.ip).is_unknown() {
             unresolved += count;
         }
     }

@@ -6,7 +6,7 @@
 //! | what happened | status |
 //! |---|---|
 //! | the run is complete and its accounting identity holds | 0 |
-//! | complete, but the identity is broken, a workload computed a wrong result, or there is no sample | 1 |
+//! | complete, but the identity is broken, a workload computed a wrong result, a program failed, or there is no sample | 1 |
 //! | the kernel found one of its NMI invariants broken and said so | 1 |
 //! | everything else: the command line is refused, a panic, a reset, the time limit, QEMU failed | 2 |
 
@@ -14,6 +14,7 @@ mod args;
 mod destination;
 mod display;
 mod ended;
+mod programs;
 pub(in crate::commands) mod values;
 
 use std::io::Write;
@@ -21,13 +22,14 @@ use std::io::Write;
 pub use args::{Args, MachineArgs};
 pub use ended::EndedError;
 
-use super::{Error, Outcome};
+use super::{Error, Outcome, summary};
 use crate::capture::{Identity, Record};
 use crate::images;
 use crate::machine::{Boot, Consent, Ending, MachineConfig, boot, find_or_install};
 use destination::Destination;
 use display::Display;
 use nmiprof_wire::FatalCause;
+use programs::Packed;
 
 /// Records one run. The capture goes to `out` where the output file is `-`; all else goes to `notes`.
 ///
@@ -35,9 +37,14 @@ use nmiprof_wire::FatalCause;
 /// [`Error`] where there is no capture, or not a whole one.
 pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
     args.check()?;
+    let packed = Packed::new(&args.sampling.programs, &args.arguments)?;
     let program = find_or_install(Consent::from_yes(args.machine.yes), notes)?;
     let mut destination = Destination::prepare(&args.output, out)?;
+    if args.output.as_os_str() != "-" {
+        packed.keep_beside(&args.output)?;
+    }
     let config = MachineConfig {
+        module: packed.module,
         kernel_command_line: args.kernel_command_line(),
         limit: args.limit(),
         ..args.machine.config(images::MAIN, destination.line().to_path_buf())
@@ -114,6 +121,7 @@ fn judge(record: &Record, notes: &mut dyn Write) -> Result<Outcome, Error> {
         let (name, wrong) = (&workload.name, workload.wrong_results);
         findings.push(format!("workload {name} computed {wrong} wrong results; sampling disturbed it"));
     }
+    findings.extend(summary::failed_programs(record).map(|program| program.to_string()));
     for finding in &findings {
         writeln!(notes, "nmiprof: {finding}")?;
     }

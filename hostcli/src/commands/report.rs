@@ -23,7 +23,7 @@ use super::paths::{self, InlineArgs, Paths};
 use super::summary::{self, Finding, findings, note_all};
 use super::{Error, Outcome, forgive_broken_pipe};
 use crate::capture::{Histogram, Record, RunInfo};
-use crate::symbols::Symbolizer;
+use crate::symbols::Symbols;
 
 /// Show where the samples fell
 #[derive(Clone, Debug, clap::Args)]
@@ -75,14 +75,16 @@ fn print(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outc
     }
     let capture = args.input.open()?;
     let image = args.input.image(&capture)?;
-    let mut symbolizer = Symbolizer::new(&image)?;
+    let programs = args.input.programs()?;
+    let mut symbols = Symbols::new(&image, &programs)?;
     let run = capture.run().clone();
     let (record, histogram) = input::count(capture)?;
+    programs.check(record.processes())?;
     let report = Report { args, run: &run, record: &record, histogram: &histogram };
     if args.json {
-        report.print_json(&mut symbolizer, out)?;
+        report.print_json(&mut symbols, out)?;
     } else {
-        report.print_text(&mut symbolizer, out)?;
+        report.print_text(&mut symbols, out)?;
     }
     out.flush()?;
     let findings = findings(&record);
@@ -100,35 +102,31 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn print_text(&self, symbolizer: &mut Symbolizer<'_>, out: &mut dyn Write) -> Result<(), Error> {
+    fn print_text(&self, symbols: &mut Symbols<'_>, out: &mut dyn Write) -> Result<(), Error> {
         if self.record.messages().fatal().is_some() {
             let reason = summary::fatal_text(self.record);
             writeln!(out, "# THE KERNEL GAVE UP: {reason}\n#")?;
         }
         summary::write_run(self.run, out)?;
         for event in 0..self.run.events.len() {
-            self.print_event(u8::try_from(event).unwrap_or(u8::MAX), symbolizer, out)?;
+            self.print_event(u8::try_from(event).unwrap_or(u8::MAX), symbols, out)?;
         }
         writeln!(out, "#")?;
-        let unresolved_pct = paths::unresolved_pct(self.histogram, symbolizer);
+        let unresolved_pct = paths::unresolved_pct(self.histogram, self.record, symbols);
         summary::write_accounts(self.record, unresolved_pct, out)?;
         summary::write_workloads(self.record, out)?;
+        summary::write_processes(self.record, out)?;
         summary::write_warnings(self.record, out)?;
         Ok(())
     }
 
-    fn print_event(
-        &self,
-        event: u8,
-        symbolizer: &mut Symbolizer<'_>,
-        out: &mut dyn Write,
-    ) -> Result<(), Error> {
-        let profile = self.profile(event, symbolizer);
+    fn print_event(&self, event: u8, symbols: &mut Symbols<'_>, out: &mut dyn Write) -> Result<(), Error> {
+        let profile = self.profile(event, symbols);
         let sampled = &self.run.events[usize::from(event)];
         writeln!(out, "#\n# event: {}", summary::event_text(self.run, sampled))?;
         writeln!(out, "# samples of it: {}\n#", profile.samples)?;
         let graphs = if self.args.call_graph {
-            let paths = self.paths(symbolizer);
+            let paths = self.paths(symbols);
             callgraph::build(&profile, self.histogram, paths, self.args.percent_limit)
         } else {
             callgraph::Graphs::default()
@@ -137,10 +135,10 @@ impl Report<'_> {
         Ok(())
     }
 
-    fn print_json(&self, symbolizer: &mut Symbolizer<'_>, out: &mut dyn Write) -> Result<(), Error> {
+    fn print_json(&self, symbols: &mut Symbols<'_>, out: &mut dyn Write) -> Result<(), Error> {
         let events = 0..u8::try_from(self.run.events.len()).unwrap_or(u8::MAX);
-        let profiles: Vec<_> = events.map(|event| self.profile(event, symbolizer)).collect();
-        let unresolved_pct = paths::unresolved_pct(self.histogram, symbolizer);
+        let profiles: Vec<_> = events.map(|event| self.profile(event, symbols)).collect();
+        let unresolved_pct = paths::unresolved_pct(self.histogram, self.record, symbols);
         let limit = self.args.percent_limit;
         let report = json::Report::new(self.run, self.record, &profiles, unresolved_pct, limit);
         serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
@@ -148,13 +146,13 @@ impl Report<'_> {
         Ok(())
     }
 
-    fn profile(&self, event: u8, symbolizer: &mut Symbolizer<'_>) -> Profile {
+    fn profile(&self, event: u8, symbols: &mut Symbols<'_>) -> Profile {
         let has_children = self.run.has_chains && !self.args.no_children;
         let name = self.run.event_name(event);
-        Profile::new(event, name, &self.args.sort, has_children, self.histogram, self.paths(symbolizer))
+        Profile::new(event, name, &self.args.sort, has_children, self.histogram, self.paths(symbols))
     }
 
-    fn paths<'a, 'elf>(&'a self, symbolizer: &'a mut Symbolizer<'elf>) -> Paths<'a, 'elf> {
-        Paths::new(symbolizer, self.record.chains(), self.args.inline.inlines())
+    fn paths<'a, 'elf>(&'a self, symbols: &'a mut Symbols<'elf>) -> Paths<'a, 'elf> {
+        Paths::new(symbols, self.record, self.args.inline.inlines())
     }
 }

@@ -16,8 +16,8 @@ use printer::Printer;
 use super::input::InputArgs;
 use super::summary::{Finding, findings, note_all};
 use super::{Error, Outcome, forgive_broken_pipe};
-use crate::capture::Capture;
-use crate::symbols::Symbolizer;
+use crate::capture::{Capture, Record};
+use crate::symbols::Symbols;
 
 /// Print every sample
 #[derive(Clone, Debug, clap::Args)]
@@ -55,24 +55,27 @@ fn print(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outc
     let fields = Fields::new(&args.fields);
     let capture = args.input.open()?;
     if !fields.need_symbols() {
-        return print_samples(args, fields, None, capture, out, notes);
+        let record = print_samples(args, fields, None, capture, out)?;
+        return conclude(&record, notes);
     }
     let image = args.input.image(&capture)?;
-    let symbolizer = Symbolizer::new(&image)?;
-    print_samples(args, fields, Some(symbolizer), capture, out, notes)
+    let programs = args.input.programs()?;
+    let symbols = Symbols::new(&image, &programs)?;
+    let record = print_samples(args, fields, Some(symbols), capture, out)?;
+    programs.check(record.processes())?;
+    conclude(&record, notes)
 }
 
 fn print_samples(
     args: &Args,
     fields: Fields,
-    symbolizer: Option<Symbolizer<'_>>,
+    symbols: Option<Symbols<'_>>,
     capture: Capture,
     out: &mut dyn Write,
-    notes: &mut dyn Write,
-) -> Result<Outcome, Error> {
+) -> Result<Record, Error> {
     let mut out = BufWriter::with_capacity(1 << 16, out);
     let run = capture.run().clone();
-    let mut printer = Printer::new(&run, fields, symbolizer, !args.no_inline);
+    let mut printer = Printer::new(&run, fields, symbols, !args.no_inline);
     let record = capture.read(|block| {
         let has_chains = block.has_chains && !args.hide_call_graph;
         let mut samples = block.samples.iter();
@@ -80,7 +83,11 @@ fn print_samples(
         Ok::<(), Error>(())
     })?;
     out.flush()?;
-    let findings = findings(&record);
+    Ok(record)
+}
+
+fn conclude(record: &Record, notes: &mut dyn Write) -> Result<Outcome, Error> {
+    let findings = findings(record);
     note_all(&findings, notes)?;
     let is_empty = findings.contains(&Finding::NoSamples);
     Ok(if is_empty { Outcome::Findings } else { Outcome::Good })

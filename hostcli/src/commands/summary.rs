@@ -5,9 +5,9 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use nmiprof_wire::{ClockKind, LogLevel, PmuKind, Sampling};
+use nmiprof_wire::{ClockKind, LogLevel, PmuKind, ProcessOutcome, Sampling};
 
-use crate::capture::{Identity, Record, RunInfo, SampledEvent};
+use crate::capture::{Identity, ProcessInfo, Record, RunInfo, SampledEvent};
 
 /// Something that needs attention.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(super) enum Finding {
     NmiInconsistent,
     /// A workload computed something wrong.
     WrongResults(String, u64),
+    /// A program failed.
+    Program(String, String),
     /// There is nothing to show.
     NoSamples,
 }
@@ -38,6 +40,7 @@ impl fmt::Display for Finding {
             ),
             Self::NmiInconsistent => f.write_str("the NMI counters of a CPU contradict each other"),
             Self::WrongResults(name, count) => write!(f, "workload {name}: {count} wrong results"),
+            Self::Program(name, how) => write!(f, "program {name} {how}"),
             Self::NoSamples => f.write_str("there are no samples"),
         }
     }
@@ -57,10 +60,65 @@ pub(super) fn findings(record: &Record) -> Vec<Finding> {
     }
     let wrong = record.messages().workloads().iter().filter(|w| w.wrong_results > 0);
     findings.extend(wrong.map(|w| Finding::WrongResults(w.name.clone(), w.wrong_results)));
+    findings.extend(failed_programs(record));
     if record.samples() == 0 {
         findings.push(Finding::NoSamples);
     }
     findings
+}
+
+/// Collects the programs that failed: their status is not 0, or they raised an exception.
+pub(super) fn failed_programs(record: &Record) -> impl Iterator<Item = Finding> + '_ {
+    let failed = record
+        .processes()
+        .all()
+        .iter()
+        .filter(|process| !matches!(process.outcome, None | Some(ProcessOutcome::Exited(0))));
+    failed.map(|process| Finding::Program(process.name.clone(), outcome_text(process)))
+}
+
+/// Returns how a process ended, in words.
+pub(super) fn outcome_text(process: &ProcessInfo) -> String {
+    match process.outcome {
+        None => "did not end as far as is known".to_owned(),
+        Some(ProcessOutcome::Exited(status)) => format!("exited with status {status}"),
+        Some(ProcessOutcome::Stopped) => "still ran at the end of the run".to_owned(),
+        Some(ProcessOutcome::Killed { vector, error, address, rip }) => {
+            let name = exception_name(vector);
+            let accessed =
+                if vector == PAGE_FAULT { format!(" at address {address:#x}") } else { String::new() };
+            format!(
+                "was killed by exception {vector} ({name}), error code {error:#x},{accessed} at RIP {rip:#x}"
+            )
+        }
+    }
+}
+
+const PAGE_FAULT: u8 = 14;
+
+/// Names of the exceptions that user code can raise (SDM volume 3, "Exception and Interrupt Reference").
+const fn exception_name(vector: u8) -> &'static str {
+    match vector {
+        0 => "#DE divide error",
+        1 => "#DB debug",
+        3 => "#BP breakpoint",
+        4 => "#OF overflow",
+        6 => "#UD invalid opcode, SIMD included",
+        7 => "#NM floating point, which there is none of",
+        12 => "#SS stack fault",
+        13 => "#GP general protection",
+        PAGE_FAULT => "#PF page fault",
+        17 => "#AC alignment check",
+        _ => "rare",
+    }
+}
+
+/// Writes the user programs, one `# ` line each.
+pub(super) fn write_processes(record: &Record, out: &mut dyn Write) -> io::Result<()> {
+    let mut processes = record.processes().all().iter();
+    processes.try_for_each(|process| {
+        writeln!(out, "# program {} ({}): {}", process.number, process.name, outcome_text(process))
+    })
 }
 
 /// Says on `notes` what was found.

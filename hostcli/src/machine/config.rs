@@ -16,6 +16,8 @@ use nmiprof_wire::ExitCode;
 pub struct MachineConfig<'a> {
     /// The ELF file to boot.
     pub image: &'a [u8],
+    /// What the boot loader hands over besides; empty for nothing.
+    pub module: Vec<u8>,
     /// The kernel command line, as `nmiprof_wire::Options` reads it.
     pub kernel_command_line: String,
     /// Memory of the machine.
@@ -38,6 +40,7 @@ impl<'a> MachineConfig<'a> {
     pub fn new(image: &'a [u8], line: PathBuf) -> Self {
         Self {
             image,
+            module: Vec::new(),
             kernel_command_line: String::new(),
             memory: Size::mib(256),
             icount: true,
@@ -48,9 +51,9 @@ impl<'a> MachineConfig<'a> {
         }
     }
 
-    /// Returns the arguments for QEMU, with the image in the file `image`.
+    /// Returns the arguments for QEMU, with the image in the file `image` and the module, if any, in another one.
     #[must_use]
-    pub fn arguments(&self, image: &Path) -> Vec<OsString> {
+    pub fn arguments(&self, image: &Path, module: Option<&Path>) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
         push(&mut args, "-M pc -cpu qemu64 -smp 1 -m");
         args.push(self.memory.to_string().into());
@@ -68,6 +71,10 @@ impl<'a> MachineConfig<'a> {
         args.push(file_chardev("line", &self.line));
         push(&mut args, "-serial chardev:line -kernel");
         args.push(image.into());
+        if let Some(module) = module {
+            push(&mut args, "-initrd");
+            args.push(module.into());
+        }
         push(&mut args, "-append");
         args.push(self.kernel_command_line.clone().into());
         args.extend(self.extra_args.iter().map(OsString::from));
@@ -157,7 +164,7 @@ mod tests {
     use super::*;
 
     fn arguments(config: &MachineConfig<'_>) -> Vec<String> {
-        let args = config.arguments(Path::new("k.elf"));
+        let args = config.arguments(Path::new("k.elf"), None);
         args.into_iter().map(|arg| arg.into_string().expect("UTF-8")).collect()
     }
 

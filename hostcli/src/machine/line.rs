@@ -20,6 +20,7 @@ pub struct Line {
     stream: Stream,
     sampled: Option<TickSpan>,
     logs_shown: usize,
+    output_shown: usize,
 }
 
 /// First and latest moment of the sampled part, in clock ticks.
@@ -44,6 +45,7 @@ impl Line {
             stream: Stream::new(&path.display().to_string()),
             sampled: None,
             logs_shown: 0,
+            output_shown: 0,
         })
     }
 
@@ -87,6 +89,12 @@ impl Line {
             observer.log(line);
         }
         self.logs_shown = logs.len();
+        let processes = self.stream.record().processes();
+        for output in processes.output().iter().skip(self.output_shown) {
+            let name = processes.find(output.process).map_or("?", |process| &process.name);
+            observer.output(name, &output.text);
+        }
+        self.output_shown = processes.output().len();
     }
 
     fn time_left(&self) -> Option<Duration> {

@@ -34,7 +34,8 @@ pub struct Machine {
     exited: Receiver<io::Result<ExitStatus>>,
     keeper: Option<JoinHandle<()>>,
     stderr: std::fs::File,
-    image: Option<NamedTempFile>,
+    /// What QEMU reads at its start: the image, and the module if there is one.
+    files: Vec<NamedTempFile>,
 }
 
 impl Machine {
@@ -46,15 +47,19 @@ impl Machine {
     /// # Errors
     /// [`StartError`] where there is no process to wait for.
     pub fn start(program: &Program, config: &MachineConfig<'_>) -> Result<Self, StartError> {
-        let image = write_image(config.image).map_err(StartError::Temporary)?;
+        let mut files = vec![write_file(config.image, ".elf").map_err(StartError::Temporary)?];
+        if !config.module.is_empty() {
+            files.push(write_file(&config.module, ".cpio").map_err(StartError::Temporary)?);
+        }
         let stderr = tempfile::tempfile().map_err(StartError::Temporary)?;
         let errors = stderr.try_clone().map_err(StartError::Temporary)?;
-        let command_line = CommandLine::new(program.path()).args(config.arguments(image.path()));
+        let command_line = CommandLine::new(program.path())
+            .args(config.arguments(files[0].path(), files.get(1).map(NamedTempFile::path)));
         let mut command = command_line.command();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         let (child, exited, keeper) =
             start_kept(command).map_err(|source| StartError::of(program, source))?;
-        Ok(Self { command_line, child, exited, keeper: Some(keeper), stderr, image: Some(image) })
+        Ok(Self { command_line, child, exited, keeper: Some(keeper), stderr, files })
     }
 
     /// Returns the command that was run.
@@ -83,9 +88,9 @@ impl Machine {
         lock(&self.child).kill()
     }
 
-    /// Removes the file that the image was loaded from. QEMU has read it once the kernel runs.
+    /// Removes the files that image and module were loaded from. QEMU has read them once the kernel runs.
     pub fn release_image(&mut self) {
-        self.image = None;
+        self.files.clear();
     }
 
     /// Returns what QEMU wrote to stderr, made fit for a terminal line by line.
@@ -113,9 +118,9 @@ impl Drop for Machine {
     }
 }
 
-fn write_image(image: &[u8]) -> io::Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new().prefix("nmiprof-").suffix(".elf").tempfile()?;
-    file.write_all(image)?;
+fn write_file(content: &[u8], suffix: &str) -> io::Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new().prefix("nmiprof-").suffix(suffix).tempfile()?;
+    file.write_all(content)?;
     Ok(file)
 }
 

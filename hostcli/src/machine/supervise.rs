@@ -111,6 +111,9 @@ pub trait Observer {
     /// The kernel wrote a line of text.
     fn log(&mut self, _line: &LogLine) {}
 
+    /// A user program wrote this line.
+    fn output(&mut self, _program: &str, _text: &str) {}
+
     /// Some time has passed.
     fn progress(&mut self, _progress: &Progress<'_>) {}
 }

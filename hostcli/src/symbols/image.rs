@@ -62,9 +62,36 @@ pub enum SymbolError {
         /// Build-id of the capture's kernel.
         wanted: BuildId,
     },
+    /// A program's file can't be read.
+    #[error("can't read the program `{name}`: {source}; check the path given with --program")]
+    ProgramIo {
+        /// The file.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A program's file does not say of which build it is.
+    #[error(
+        "`{name}` is no ELF file with a GNU build-id of 20 bytes, so nothing shows that it is what ran; link programs \
+         with --build-id=sha1"
+    )]
+    ProgramWithoutBuildId {
+        /// The file.
+        name: String,
+    },
+    /// A program's file is none of those that ran.
+    #[error("`{name}` is build {found}, and no program of that build ran; {ran}")]
+    WrongProgram {
+        /// The file.
+        name: String,
+        /// Its build-id.
+        found: BuildId,
+        /// What did run.
+        ran: String,
+    },
 }
 
-/// An ELF whose build-id is the capture's.
+/// An ELF whose build-id is known, and is the one that was asked for.
 #[derive(Clone, Debug)]
 pub struct Image {
     bytes: Cow<'static, [u8]>,
@@ -82,6 +109,24 @@ impl Image {
         }
         let bytes = images::by_build_id(wanted).ok_or(SymbolError::NoImage { wanted: *wanted })?;
         Ok(Self { bytes: Cow::Borrowed(bytes), name: "the embedded kernel".to_owned() })
+    }
+
+    /// Makes an image of an embedded program.
+    pub(super) fn embedded(elf: &'static [u8], name: &str) -> Self {
+        Self { bytes: Cow::Borrowed(elf), name: name.to_owned() }
+    }
+
+    /// Reads the ELF file of a program, and its build-id.
+    pub(super) fn of_program(path: &Path) -> Result<(BuildId, Self), SymbolError> {
+        let name = clean(&path.display().to_string()).into_owned();
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(source) => return Err(SymbolError::ProgramIo { name, source }),
+        };
+        match build_id(&bytes) {
+            Ok(Some(found)) => Ok((found, Self { bytes: Cow::Owned(bytes), name })),
+            Ok(None) | Err(_) => Err(SymbolError::ProgramWithoutBuildId { name }),
+        }
     }
 
     fn from_file(wanted: &BuildId, path: &Path) -> Result<Self, SymbolError> {

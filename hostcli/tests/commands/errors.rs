@@ -170,6 +170,7 @@ fn a_reader_that_went_away_is_good() {
     let input = nmiprof::commands::input::InputArgs {
         input: fixture.path("capture"),
         vmlinux: Some(fixture.path("kernel")),
+        programs: Vec::new(),
     };
     let args = info::Args { input: input.clone(), json: true };
     let outcome = info::run(&args, &mut BrokenPipe, &mut io::sink()).expect("a broken pipe is no error");

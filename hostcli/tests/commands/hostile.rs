@@ -33,6 +33,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
                         first_sample: numbers[2],
                         dropped: numbers[3],
                         chains: chains.map(u32::from),
+                        processes: numbers[1] % 3 == 0,
                     },
                     base_time: numbers[4],
                     base_interval: numbers[5],

@@ -159,6 +159,13 @@ pub struct Grant<'g, M> {
 }
 
 impl<'g, M: Memory> Grant<'g, M> {
+    /// Returns how many payload words there is room for.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "at most `MAX_PAYLOAD_WORDS`")]
+    pub const fn room(&self) -> usize {
+        self.payload_words_max.wrapping_sub(self.payload_words) as usize
+    }
+
     /// Writes the next payload word; beyond what was reserved, writes nothing and returns false.
     #[inline]
     pub fn push(&mut self, word: u64) -> bool {
@@ -174,9 +181,8 @@ impl<'g, M: Memory> Grant<'g, M> {
 
     /// Writes the next payload words, as many as there are and were reserved; gives the iterator back.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "at most `MAX_PAYLOAD_WORDS`")]
     pub fn extend<I: Iterator<Item = u64>>(&mut self, mut words: I) -> I {
-        let room = self.payload_words_max.wrapping_sub(self.payload_words) as usize;
+        let room = self.room();
         let position = self.head.wrapping_add(self.payload_words).wrapping_add(1);
         if let Some(slots) = self.ring.words(position, room) {
             self.payload_words = self.payload_words.wrapping_add(fill(slots, &mut words));

@@ -53,6 +53,7 @@ const SOFTWARE_ENABLE: u32 = 1 << 8;
 const SPURIOUS_VECTOR: u32 = 0xff;
 const LVT_MASKED: u32 = 1 << 16;
 const DELIVERY_NMI: u32 = 0b100 << 8;
+const DELIVERY_EXTERNAL: u32 = 0b111 << 8;
 const LEVEL_ASSERT: u32 = 1 << 14;
 const DIVIDE_BY_1: u32 = 0b1011;
 const XAPIC_ID_SHIFT: u32 = 24;
@@ -173,6 +174,11 @@ impl LocalApic {
             },
         }
         Ok(())
+    }
+
+    /// Lets the legacy interrupt controller through: on a PC it is at LINT0.
+    pub fn enable_legacy_interrupts(self) {
+        self.write(Register::LvtLint0, DELIVERY_EXTERNAL);
     }
 
     /// Lets the CPU's external NMI pin through: on a PC it is LINT1.

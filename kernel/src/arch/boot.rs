@@ -42,6 +42,7 @@ pub struct BootInfo {
     memory_len: usize,
     command_line: [u8; Self::COMMAND_LINE_MAX],
     command_line_len: usize,
+    module: MemoryRange,
 }
 
 /// A run of usable RAM.
@@ -60,6 +61,26 @@ impl BootInfo {
     /// Returns the usable RAM, as the loader described it.
     pub fn memory(&self) -> &[MemoryRange] {
         &self.memory[..self.memory_len]
+    }
+
+    /// Returns where the boot module is; an empty range where there is none.
+    pub const fn module_range(&self) -> MemoryRange {
+        self.module
+    }
+
+    /// Returns the boot module. It lies in RAM that nobody else gets.
+    ///
+    /// # Context
+    /// After the kernel's address space was built.
+    pub fn module(&self) -> &'static [u8] {
+        let MemoryRange { start, end } = self.module;
+        let len = usize::try_from(end - start).unwrap_or_default();
+        if len == 0 {
+            return &[];
+        }
+        // SAFETY: (1) the loader put the module there, in RAM (checked when it was found), which the direct map
+        // covers; (2) the frame allocator leaves that range out, so nobody writes it.
+        unsafe { slice::from_raw_parts(direct::<u8>(start), len) }
     }
 
     /// Returns the command line; text that is not UTF-8 ends it.
@@ -84,6 +105,16 @@ struct StartInfo {
     memory_map: u64,
     memory_map_entries: u32,
     reserved: u32,
+}
+
+/// `hvm_modlist_entry`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Module {
+    start: u64,
+    len: u64,
+    command_line: u64,
+    reserved: u64,
 }
 
 /// `hvm_memmap_table_entry`.
@@ -115,6 +146,7 @@ unsafe fn copy_boot_info(start_info: u64) -> BootInfo {
         memory_len: 0,
         command_line: [0; BootInfo::COMMAND_LINE_MAX],
         command_line_len: 0,
+        module: MemoryRange { start: 0, end: 0 },
     };
     // SAFETY: (caller) the structure is there and mapped.
     let start = unsafe { ptr::read_unaligned(direct::<StartInfo>(start_info)) };
@@ -125,6 +157,8 @@ unsafe fn copy_boot_info(start_info: u64) -> BootInfo {
             // SAFETY: (1) version 1 has a memory map; (2) (caller).
             unsafe { copy_memory_map(&start, &mut info) };
         }
+        // SAFETY: (1) as for the command line; (2) (caller).
+        unsafe { find_module(&start, &mut info) };
     }
     info
 }
@@ -144,6 +178,23 @@ unsafe fn copy_command_line(address: u64, info: &mut BootInfo) {
         }
         *slot = byte;
         info.command_line_len += 1;
+    }
+}
+
+/// Notes where the first module is, if it lies in RAM.
+///
+/// # Safety
+/// `start` describes a mapped list of modules.
+unsafe fn find_module(start: &StartInfo, info: &mut BootInfo) {
+    if start.modules == 0 {
+        return;
+    }
+    // SAFETY: (caller) the list has at least one entry.
+    let module = unsafe { ptr::read_unaligned(direct::<Module>(start.module_list)) };
+    let end = module.start.saturating_add(module.len);
+    let holds = |ram: &MemoryRange| ram.start <= module.start && end <= ram.end;
+    if info.memory().iter().any(holds) {
+        info.module = MemoryRange { start: module.start, end };
     }
 }
 

@@ -13,7 +13,8 @@ use x86_64::instructions::port::Port;
 use super::apic::LocalApic;
 use super::cpu;
 
-const PIT_HZ: u64 = 1_193_182;
+/// Frequency of the interval timer's clock.
+pub const PIT_HZ: u64 = 1_193_182;
 /// Length of the measurement in ticks of the interval timer.
 const PIT_TICKS_MIN: u16 = 40_000;
 const ROUND_TO_HZ: u64 = 100_000;

@@ -6,6 +6,7 @@ use core::arch::x86_64::_rdtsc;
 use core::arch::{asm, global_asm};
 
 use raw_cpuid::{CpuId, CpuIdReaderNative, ProcessorBrandString};
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 
 /// The CPU's brand string.
 pub struct BrandString(Option<ProcessorBrandString>);
@@ -77,6 +78,53 @@ pub fn sled_offset(address: u64) -> Option<u64> {
     let start = nop_sled_start as *const () as u64;
     let offset = address.checked_sub(start)?;
     (offset < SLED_INSTRUCTIONS).then_some(offset)
+}
+
+/// Halts until an interrupt or an NMI comes, takes it, and returns with interrupts disabled again.
+///
+/// # Context
+/// Interrupts disabled, while there is a tick. No interrupt can come between enabling and halting; an NMI that
+/// does is over when the CPU halts, and then the tick ends it (case 40).
+pub fn wait_for_interrupt() {
+    // SAFETY: the code changes no register but the interrupt flag; handlers give everything back.
+    unsafe { halt_until_interrupted() };
+}
+
+global_asm!(
+    ".global halt_until_interrupted",
+    "halt_until_interrupted:",
+    "sti", // interrupts wait until the next instruction has begun
+    "hlt",
+    ".global halt_ended",
+    "halt_ended:",
+    "cli",
+    "ret",
+);
+
+unsafe extern "C" {
+    fn halt_until_interrupted();
+    #[cfg(feature = "selftest")]
+    safe static halt_ended: u8;
+}
+
+/// Returns the address of the instruction after the one that halts the CPU: where NMIs find it then.
+#[cfg(feature = "selftest")]
+pub fn address_after_halt() -> u64 {
+    (&raw const halt_ended) as u64
+}
+
+/// Lets every floating-point and SIMD instruction raise #NM or #UD. Nothing in the kernel uses one.
+pub fn forbid_floating_point() {
+    // SAFETY: no code of this kernel has floating-point state.
+    unsafe {
+        Cr0::update(|flags| {
+            flags.insert(
+                Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED | Cr0Flags::MONITOR_COPROCESSOR,
+            );
+        });
+    }
+    // SAFETY: as above.
+    unsafe { Cr4::update(|flags| flags.remove(Cr4Flags::OSFXSR | Cr4Flags::OSXSAVE)) };
 }
 
 /// Continues on another stack, for good.

@@ -1,6 +1,6 @@
 //! CPU exceptions: one path for all of them.
 //!
-//! A page fault is offered to [`memory::fault`](crate::memory::fault) first. A fault at an instruction
+//! What user code raises ends its process. In the kernel, a page fault is offered to [`memory::fault`](crate::memory::fault) first. A fault at an instruction
 //! that is listed as fallible then continues at its fixup with an error code in RAX. Whatever is left
 //! is fatal: it is reported with its registers and ends the machine.
 
@@ -16,7 +16,7 @@ use super::fallible::{self, AccessError};
 use super::frame::{CallerSaved, IretFrame, WORD};
 use super::percpu;
 use crate::memory::fault::{self, PageFault, Resolution};
-use crate::report;
+use crate::{process, report};
 
 const DEBUG: u64 = 1;
 const DOUBLE_FAULT: u64 = 8;
@@ -68,10 +68,12 @@ extern "C" fn handle_exception(frame: &mut TrapFrame) -> bool {
     // Vectors with a stack of their own always return by `iret`: their frame tells nothing of the
     // interrupted stack's slack.
     let on_own_stack = matches!(frame.vector, DEBUG | DOUBLE_FAULT | MACHINE_CHECK);
-    !on_own_stack && percpu::current().nmi.returns_masked()
+    !on_own_stack && percpu::find().is_some_and(|cpu| cpu.nmi.returns_masked())
 }
 
 fn resolve(frame: &mut TrapFrame) {
+    // Nothing before this may fault. An NMI may come first, but gives CR2 back (case 19).
+    let address = if frame.vector == PAGE_FAULT { Cr2::read_raw() } else { 0 };
     #[cfg(feature = "selftest")]
     if crate::selftest::exceptions::take(frame.vector) {
         return;
@@ -82,10 +84,11 @@ fn resolve(frame: &mut TrapFrame) {
     if frame.vector == DOUBLE_FAULT {
         crate::selftest::acts::interrupt_double_fault();
     }
+    if frame.interrupted.is_user() && !matches!(frame.vector, DOUBLE_FAULT | MACHINE_CHECK) {
+        process::raised(frame.vector, frame.error, address, &frame.interrupted);
+    }
     let error = match frame.vector {
         PAGE_FAULT => {
-            // Nothing before this may fault. An NMI may come first, but gives CR2 back (case 19).
-            let address = Cr2::read_raw();
             let fault = PageFault { address, error: frame.error, rip: frame.interrupted.rip };
             match fault::resolve(&fault) {
                 Resolution::Synced | Resolution::FirstTouch { .. } | Resolution::Raced => return,

@@ -95,6 +95,34 @@ pub unsafe fn touch_word(address: u64) -> Result<(), AccessError> {
     AccessError::check(code)
 }
 
+/// Reads bytes from an address that may be no memory.
+///
+/// # Context
+/// Thread.
+///
+/// # Errors
+/// [`AccessError`] at the first byte that can't be read; those before it are in `bytes`.
+pub fn read_bytes(address: u64, bytes: &mut [u8]) -> Result<(), AccessError> {
+    let code: u64;
+    // SAFETY: (1) the copy writes to `bytes` alone; (2) whatever it reads is a byte, and nothing relies on its
+    // value; (3) a fault at label 2 continues at label 3 with RAX set; DF is clear in kernel code.
+    unsafe {
+        asm!(
+            "2: rep movsb",
+            "3:",
+            ".pushsection .extable, \"a\"",
+            ".quad 2b, 3b",
+            ".popsection",
+            inout("rsi") address => _,
+            inout("rdi") bytes.as_mut_ptr() => _,
+            inout("rcx") bytes.len() => _,
+            inout("rax") 0_u64 => code,
+            options(nostack, preserves_flags),
+        );
+    }
+    AccessError::check(code)
+}
+
 /// Reads the two words at an address.
 ///
 /// # Context

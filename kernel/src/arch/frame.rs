@@ -1,5 +1,7 @@
 //! What an interruption leaves on a stack, as types that the assembly takes its offsets from.
 
+use super::gdt::RING_3;
+
 /// The frame that the CPU pushes in 64-bit mode, lowest address first.
 ///
 /// Source: SDM volume 3, "64-Bit Mode Stack Frame".
@@ -18,6 +20,13 @@ pub struct IretFrame {
     pub ss: u64,
 }
 
+impl IretFrame {
+    /// Tells whether user code was interrupted.
+    pub const fn is_user(&self) -> bool {
+        self.cs & RING_3 as u64 == RING_3 as u64
+    }
+}
+
 /// The registers that a call may change (System V ABI), in the order in which the entries push them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +35,14 @@ pub struct CallerSaved {
     r10: u64,
     r9: u64,
     r8: u64,
-    rdi: u64,
-    rsi: u64,
-    rdx: u64,
+    /// First argument.
+    pub rdi: u64,
+    /// Second argument.
+    pub rsi: u64,
+    /// Third argument.
+    pub rdx: u64,
     rcx: u64,
-    /// The accumulator: a fixed-up access finds its error code here.
+    /// The accumulator: a fixed-up access finds its error code here, a system call its number.
     pub rax: u64,
 }
 

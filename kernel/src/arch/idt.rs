@@ -1,7 +1,9 @@
 //! The interrupt descriptor table.
 //!
 //! Vectors 0 to 31 are the CPU's. Vector 2 is set by [`install_nmi`], because its entry is chosen at run
-//! time, and one choice puts a stub before vector 13's, by [`install_general_protection`]. No other vector is used: every interrupt source but the NMI is masked.
+//! time, and one choice puts a stub before vector 13's, by [`install_general_protection`]. Of the others only
+//! the tick's is used, and those that a controller may raise for nothing. Every gate is closed to user code:
+//! `int` there is #GP, whatever its number (case 42), and every gate disables interrupts.
 
 #![expect(unsafe_code, reason = "installs entry points")]
 
@@ -14,6 +16,7 @@ use x86_64::structures::idt::InterruptDescriptorTable;
 
 use super::exception::stub;
 use super::gdt::Ist;
+use super::interrupt::{self, SPURIOUS_VECTORS, TICK_VECTOR};
 
 static IDT: Once<Mutex<InterruptDescriptorTable>> = Once::new();
 
@@ -134,5 +137,11 @@ fn exceptions() -> InterruptDescriptorTable {
         virtualization = 20,
         cp_protection_exception = 21,
     );
+    // SAFETY: the entry is that of an interrupt, which has no error code.
+    unsafe { idt[TICK_VECTOR].set_handler_addr(interrupt::tick_entry()) };
+    for vector in SPURIOUS_VECTORS {
+        // SAFETY: as for the tick.
+        unsafe { idt[vector].set_handler_addr(interrupt::spurious_entry()) };
+    }
     idt
 }

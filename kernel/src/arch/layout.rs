@@ -10,8 +10,10 @@
 
 /// Start of the direct map: physical address 0.
 pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
-/// Start of the stack area.
+/// Start of the stack area: interrupt stacks.
 pub const STACKS: u64 = 0xffff_9000_0000_0000;
+/// Start of the threads' stacks, in the same slot.
+pub const THREAD_STACKS: u64 = STACKS + (1 << 38);
 /// Start of the heap.
 pub const HEAP: u64 = 0xffff_a000_0000_0000;
 /// Start of the areas.

@@ -31,6 +31,7 @@ pub mod hpet;
 #[cfg(feature = "selftest")]
 pub mod idle;
 pub mod idt;
+pub mod interrupt;
 pub mod layout;
 pub mod paging;
 pub mod percpu;
@@ -42,5 +43,8 @@ pub mod reload;
 pub mod serial;
 #[cfg(feature = "selftest")]
 pub mod shadow;
+pub mod switch;
 #[cfg(feature = "selftest")]
 pub mod switch_line;
+pub mod syscall;
+pub mod tick;

@@ -1,44 +1,74 @@
-//! The per-CPU area, reached through GS.
+//! The per-CPU area, and how each context finds it.
 //!
-//! Everything that an NMI touches is in the area of its own CPU, or reached from it. `gs:[0]` holds the
-//! area's own address, so finding it is one load.
+//! Everything that an NMI touches is in the area of its own CPU, or reached from it. There are three ways to it,
+//! and GS is the way of one short stretch of code only:
+//!
+//! | who | how |
+//! |---|---|
+//! | the NMI path | the top of its own stack has the address; the entries pass it on |
+//! | threads and exceptions | [`current`]: the CPU's number is the limit of a segment of its own, which LSL reads |
+//! | the SYSCALL entry | GS, between its two SWAPGS: it has no stack yet |
+//!
+//! Between a SYSCALL and its first SWAPGS the kernel runs with the user's GS base, and an NMI or an exception
+//! may come right there. With this division nobody has to guess whose base it is: it is always the user's, but
+//! for those few instructions, and nothing that can interrupt them looks at it. Linux's paranoid entry finds
+//! its CPU by LSL, too (`arch/x86/include/asm/segment.h`, `GDT_ENTRY_CPUNODE`).
 
-#![expect(unsafe_code, reason = "sets and reads the GS base")]
+#![expect(unsafe_code, reason = "sets the GS bases and shares one area per CPU")]
 
 use alloc::boxed::Box;
-use core::arch::asm;
 use core::mem::offset_of;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use x86_64::VirtAddr;
-use x86_64::registers::model_specific::GsBase;
+use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
 use super::apic::LocalApic;
+use super::gdt::{self, RingZeroStack};
 use crate::memory::reserve::FrameReserve;
-use crate::memory::stack::StackRange;
 use crate::nmi;
 
 /// Most CPUs that the kernel has room for.
 pub const CPUS_MAX: u16 = 256;
+
+/// The areas, by number. Each is written once, by its own CPU, before anything there asks for it.
+static AREAS: [AtomicPtr<PerCpu>; CPUS_MAX as usize] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; CPUS_MAX as usize];
 
 /// What one CPU owns.
 ///
 /// Aligned to two cache lines, so that no two CPUs share one (adjacent-line prefetch works in pairs).
 #[repr(C, align(128))]
 pub struct PerCpu {
-    this: *const Self,
+    /// What the SYSCALL entry finds by GS.
+    pub syscall_stack: SyscallStack,
+    /// Where interrupts from ring 3 start.
+    pub ring_zero_stack: RingZeroStack,
+    /// Reasons not to switch to another thread now. Written by this CPU's threads.
+    pub preempt_off: AtomicU32,
     /// Number of this CPU, from 0.
     pub index: u16,
     /// Its local APIC.
     pub apic: LocalApic,
-    /// The stack of the code that is profiled here.
-    pub thread_stack: StackRange,
     /// What the NMI path of this CPU owns and counts.
     pub nmi: nmi::PerCpu,
     /// Frames for first touches of ring pages.
     pub reserve: FrameReserve,
 }
 
-const _: () = assert!(offset_of!(PerCpu, this) == 0, "`current` loads gs:[0]");
+/// The SYSCALL entry's way to a stack. Only this CPU touches it, with interrupts disabled.
+#[repr(C)]
+pub struct SyscallStack {
+    /// Top of the running thread's kernel stack. Written by the scheduler.
+    pub top: AtomicU64,
+    /// RSP of the user, while the entry has no other place for it.
+    pub user_rsp: AtomicU64,
+}
+
+/// Offset of the [`SyscallStack`] from the GS base, for the assembly.
+pub const SYSCALL_STACK: usize = offset_of!(PerCpu, syscall_stack);
+
 const _: () = assert!(align_of::<PerCpu>() == 128, "soundness of the layout: no shared cache line");
 
 impl PerCpu {
@@ -49,15 +79,20 @@ impl PerCpu {
     pub fn install(
         index: u16,
         apic: LocalApic,
-        thread_stack: StackRange,
+        ring_zero_stack: RingZeroStack,
         nmi: nmi::PerCpu,
         reserve: FrameReserve,
     ) -> &'static Self {
         assert!(index < CPUS_MAX, "CPU {index} is one too many");
-        let area =
-            Box::leak(Box::new(Self { this: core::ptr::null(), index, apic, thread_stack, nmi, reserve }));
-        area.this = &raw const *area;
-        GsBase::write(VirtAddr::from_ptr(area.this));
+        let [top, user_rsp] = [const { AtomicU64::new(0) }; 2];
+        let syscall_stack = SyscallStack { top, user_rsp };
+        let preempt_off = AtomicU32::new(0);
+        let area = Self { syscall_stack, ring_zero_stack, preempt_off, index, apic, nmi, reserve };
+        let area: &'static Self = Box::leak(Box::new(area));
+        area.nmi.stack().set_cpu(area);
+        AREAS[usize::from(index)].store(ptr::from_ref(area).cast_mut(), Ordering::Release);
+        KernelGsBase::write(VirtAddr::from_ptr(area));
+        GsBase::write(VirtAddr::zero());
         area
     }
 }
@@ -65,15 +100,23 @@ impl PerCpu {
 /// Returns the area of the CPU that runs this.
 ///
 /// # Context
-/// Any, after [`PerCpu::install`] on this CPU.
+/// Any, after [`PerCpu::install`] on this CPU, with any GS base.
+///
+/// # Panics
+/// Before that.
 #[inline]
 pub fn current() -> &'static PerCpu {
-    let area: *const PerCpu;
-    // SAFETY: every CPU installs its area before anything calls this; word 0 is the area's address.
-    unsafe {
-        asm!("mov {}, gs:[0]", out(reg) area, options(pure, readonly, nostack, preserves_flags));
-    }
-    // SAFETY: (1) `install` leaked the area, so it lives for ever; (2) all of its mutable parts are atomics
-    // or cells whose owner is named by their type.
-    unsafe { &*area }
+    find().expect("the CPU's area is installed before anything asks for it")
+}
+
+/// Returns the area of the CPU that runs this, if it is installed already.
+///
+/// # Context
+/// Any, after the CPU has loaded its segments.
+#[inline]
+pub fn find() -> Option<&'static PerCpu> {
+    let slot = AREAS.get(gdt::cpu_number() as usize)?;
+    // SAFETY: (1) not null means that `install` has leaked the area, so it lives for ever; (2) all of its
+    // mutable parts are atomics or cells whose owner is named by their type.
+    unsafe { slot.load(Ordering::Acquire).as_ref() }
 }

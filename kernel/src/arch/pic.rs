@@ -1,4 +1,4 @@
-//! The legacy interrupt controllers (8259), which this kernel only silences.
+//! The legacy interrupt controllers (8259): silenced, but for the tick's line while there is a tick.
 //!
 //! They start on the vectors of the CPU's exceptions, so they are moved away before they are masked: a
 //! spurious interrupt must not be taken for an exception.
@@ -37,4 +37,23 @@ pub fn silence_and_enable_interrupts() {
         unsafe { Port::<u8>::new(port).write(value) };
     }
     interrupts::enable();
+}
+
+/// Lets one line of the primary controller through.
+pub fn unmask_only(line: u8) {
+    // SAFETY: every line that is let through has a handler.
+    unsafe { Port::<u8>::new(PRIMARY_DATA).write(!(1 << line)) };
+}
+
+/// Masks every line of the primary controller.
+pub fn mask_all() {
+    // SAFETY: nothing waits for an interrupt of it any more.
+    unsafe { Port::<u8>::new(PRIMARY_DATA).write(u8::MAX) };
+}
+
+/// Tells the primary controller that the interrupt it raised was taken.
+pub fn end_of_interrupt() {
+    const END_OF_INTERRUPT: u8 = 0x20;
+    // SAFETY: its handler is what calls this.
+    unsafe { Port::<u8>::new(PRIMARY_COMMAND).write(END_OF_INTERRUPT) };
 }

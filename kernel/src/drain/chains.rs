@@ -48,9 +48,10 @@ impl Chains {
 
     /// Returns the node of a record's innermost caller.
     pub(super) fn intern(&mut self, record: &Record<'_, RingMemory>) -> u32 {
-        let callers = callchain::genuine(record.words().skip(FIXED_WORDS));
+        let tag = Tag::from_bits(record.tag());
+        let callers = callchain::genuine(record.words().skip(FIXED_WORDS), tag.user);
         let end = FIXED_WORDS + callers;
-        let cut = Self::find_cut(Tag::from_bits(record.tag()), callers, end < record.len());
+        let cut = Self::find_cut(tag, callers, end < record.len());
         if let Some(cut) = cut {
             self.count(cut);
         }

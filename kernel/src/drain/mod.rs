@@ -6,6 +6,7 @@
 
 mod chains;
 
+use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use nmiprof_ring::{Consumer, Drops as RingDrops, Record};
@@ -15,7 +16,7 @@ use crate::arch::cpu;
 use crate::arch::percpu::PerCpu;
 use crate::memory::frames;
 use crate::memory::ring_memory::RingMemory;
-use crate::sampler::FIXED_WORDS;
+use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
 use chains::Chains;
 
@@ -29,9 +30,19 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Creates the drain of `ring`, which `cpu` fills.
-    pub fn new(cpu: &'static PerCpu, ring: Consumer<'static, RingMemory>, chains: bool) -> Self {
-        Self { cpu, ring, samples: Samples::new(cpu.index, chains), dropped_before: RingDrops::default() }
+    /// Creates the drain of `ring`, which `cpu` fills, for samples of these processes.
+    pub fn new(
+        cpu: &'static PerCpu,
+        ring: Consumer<'static, RingMemory>,
+        chains: bool,
+        spaces: Vec<Space>,
+    ) -> Self {
+        Self {
+            cpu,
+            ring,
+            samples: Samples::new(cpu.index, chains, spaces),
+            dropped_before: RingDrops::default(),
+        }
     }
 
     /// Begins to account for drops.
@@ -81,7 +92,7 @@ impl Drain {
     /// If the ring is corrupt.
     pub fn discard(&mut self, mut look: impl FnMut(Sample)) {
         let taken = self.ring.drain(usize::MAX, |record| {
-            look(sample_of(&record, 0));
+            look(sample_of(&record));
             ControlFlow::Continue(())
         });
         taken.expect("the ring holds whole records");
@@ -138,7 +149,7 @@ impl Drain {
         self.samples.dropped = self.dropped().total();
         let Self { ring, samples, .. } = self;
         let taken = ring.drain(usize::MAX, |record| {
-            look(sample_of(&record, 0));
+            look(sample_of(&record));
             samples.push(&record);
             ControlFlow::Continue(())
         });
@@ -146,8 +157,19 @@ impl Drain {
     }
 }
 
-fn sample_of(record: &Record<'_, RingMemory>, stack: u32) -> Sample {
-    Sample { time: record.word(0).unwrap_or_default(), ip: record.word(1).unwrap_or_default(), stack }
+/// Reads what every sample has.
+fn sample_of(record: &Record<'_, RingMemory>) -> Sample {
+    let [time, ip] = [0, 1].map(|index| record.word(index).unwrap_or_default());
+    Sample { time, ip, ..Sample::default() }
+}
+
+/// The address space of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// Number of the process.
+    pub process: u32,
+    /// Frame number of its top-level table.
+    pub root: u64,
 }
 
 /// Samples on their way out.
@@ -159,12 +181,14 @@ struct Samples {
     dropped: u64,
     block: BlockEncoder,
     chains: Option<Chains>,
+    /// What the samples' address spaces may be. None is freed before all samples of it were sent.
+    spaces: Vec<Space>,
 }
 
 impl Samples {
-    fn new(cpu: u16, chains: bool) -> Self {
-        let block = BlockEncoder::new(chains);
-        Self { cpu, sent: 0, dropped: 0, block, chains: chains.then(|| Chains::new(cpu)) }
+    fn new(cpu: u16, chains: bool, spaces: Vec<Space>) -> Self {
+        let block = BlockEncoder::new(chains).with_processes(!spaces.is_empty());
+        Self { cpu, sent: 0, dropped: 0, block, chains: chains.then(|| Chains::new(cpu)), spaces }
     }
 
     fn cut_chains(&self) -> CutChains {
@@ -176,12 +200,18 @@ impl Samples {
             self.next_epoch();
         }
         let stack = self.chains.as_mut().map_or(0, |chains| chains.intern(record));
-        let sample = sample_of(record, stack);
+        let process = self.process_of(Tag::from_bits(record.tag()).space);
+        let sample = Sample { stack, process, ..sample_of(record) };
         if self.block.push(sample).is_err() {
             self.send();
             let pushed = self.block.push(sample);
             debug_assert!(pushed.is_ok(), "an empty block takes a sample");
         }
+    }
+
+    /// Finds the process of an address space; 0 for the kernel's own.
+    fn process_of(&self, root: u64) -> u32 {
+        self.spaces.iter().find(|space| space.root == root).map_or(0, |space| space.process)
     }
 
     /// Sends the block, after the definitions of the chains that it names.
@@ -198,6 +228,7 @@ impl Samples {
             first_sample: self.sent,
             dropped: self.dropped,
             chains: self.chains.as_ref().map(Chains::epoch),
+            processes: !self.spaces.is_empty(),
         };
         stream::send(&Frame::Block(self.block.block(header)));
         self.sent += u64::from(self.block.count());

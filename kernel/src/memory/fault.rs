@@ -58,7 +58,9 @@ pub enum Resolution {
 /// # Context
 /// Any. First touches are resolved inside the NMI only, because nothing else makes them.
 pub fn resolve(fault: &PageFault) -> Resolution {
-    let cpu = percpu::current();
+    let Some(cpu) = percpu::find() else {
+        return Resolution::BadAddress;
+    };
     let nmi = cpu.nmi.in_progress();
     let resolution = find(cpu, fault, nmi.is_some());
     match nmi {

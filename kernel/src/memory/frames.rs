@@ -9,12 +9,12 @@
 
 #![expect(unsafe_code, reason = "zeroes and links frames through the direct map")]
 
-use spin::Mutex;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PhysFrame;
 
 use crate::arch::boot::MemoryRange;
 use crate::arch::layout::{PAGE_BYTES, direct};
+use crate::lock::Mutex;
 
 const RANGES_MAX: usize = 64;
 const LOW_MEMORY_END: u64 = 1 << 20;
@@ -23,14 +23,11 @@ const ADDRESS_END: u64 = 4 << 30;
 
 static ALLOCATOR: Mutex<FrameAllocator> = Mutex::new(FrameAllocator::empty());
 
-/// Takes over the usable RAM, but for `image`.
-pub fn init(memory: &[MemoryRange], image: MemoryRange) {
+/// Takes over the usable RAM, but for what is `taken`.
+pub fn init(memory: &[MemoryRange], taken: &[MemoryRange]) {
     let mut allocator = ALLOCATOR.lock();
     for range in memory {
-        let below = MemoryRange { end: range.end.min(image.start), ..*range };
-        let above = MemoryRange { start: range.start.max(image.end), ..*range };
-        allocator.add(below);
-        allocator.add(above);
+        allocator.add_around(*range, taken);
     }
 }
 
@@ -91,6 +88,17 @@ impl FrameAllocator {
             len: 0,
             returned: None,
             returned_len: 0,
+        }
+    }
+
+    /// Adds what is left of a range around all that is taken.
+    fn add_around(&mut self, range: MemoryRange, taken: &[MemoryRange]) {
+        match taken.split_first() {
+            None => self.add(range),
+            Some((first, rest)) => {
+                self.add_around(MemoryRange { end: range.end.min(first.start), ..range }, rest);
+                self.add_around(MemoryRange { start: range.start.max(first.end), ..range }, rest);
+            }
         }
     }
 

@@ -8,12 +8,11 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
-use linked_list_allocator::Heap;
-use spin::Mutex;
-
 use super::space;
 use crate::arch::layout::HEAP;
 use crate::arch::paging::MapError;
+use crate::lock::Mutex;
+use linked_list_allocator::Heap;
 
 const HEAP_BYTES: usize = 16 << 20;
 

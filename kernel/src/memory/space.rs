@@ -10,7 +10,7 @@ mod process;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use spin::{Mutex, MutexGuard, Once};
+use spin::Once;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::{PageTableFlags, PhysFrame};
 
@@ -20,11 +20,8 @@ use crate::arch::boot::MemoryRange;
 use crate::arch::hpet;
 use crate::arch::layout::{DIRECT_MAP, KERNEL_BASE, PAGE_BYTES};
 use crate::arch::paging::{self, MapError, PageTables};
+use crate::lock::{Mutex, MutexGuard};
 pub use process::sync_all;
-#[cfg_attr(
-    not(feature = "selftest"),
-    expect(unused_imports, reason = "only the self-test makes processes so far")
-)]
 pub use process::{AddressSpace, USER_END, UserRights};
 
 static MASTER: Once<Mutex<PageTables>> = Once::new();

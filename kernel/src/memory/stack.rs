@@ -8,36 +8,47 @@
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use spin::Once;
 use x86_64::VirtAddr;
 
 use super::space;
 use crate::arch::cpu;
-use crate::arch::layout::{PAGE_BYTES, STACKS};
+use crate::arch::frame::IretFrame;
+use crate::arch::layout::{PAGE_BYTES, STACKS, THREAD_STACKS};
 use crate::arch::paging::MapError;
 
 /// Start of the next stack's guard page. Written by thread context only.
 static NEXT: AtomicU64 = AtomicU64::new(STACKS);
 
-/// Pages of the thread stack.
-const THREAD_PAGES: u64 = 16;
+/// What the ABI asks of RSP at a call.
+const STACK_ALIGN: u64 = 16;
+/// Bytes of a thread's stack.
+const THREAD_BYTES: u64 = 16 * PAGE_BYTES;
+/// Address space of a thread's stack: the upper half is mapped, so an address tells whose stack it is in.
+const THREAD_SLOT_BYTES: u64 = 2 * THREAD_BYTES;
 
-static THREAD: Once<StackRange> = Once::new();
+const _: () = assert!(THREAD_SLOT_BYTES.is_power_of_two() && THREAD_STACKS.is_multiple_of(THREAD_SLOT_BYTES));
+
+/// Start of the next thread's slot. Written by thread context, read by anyone.
+static NEXT_THREAD: AtomicU64 = AtomicU64::new(THREAD_STACKS);
 
 /// Leaves the boot stack, which has no guard page, for a thread stack, which has one.
 ///
 /// # Errors
 /// [`MapError::OutOfFrames`].
 pub fn continue_on_thread_stack(entry: extern "C" fn() -> !) -> Result<core::convert::Infallible, MapError> {
-    let stack = StackRange::allocate(THREAD_PAGES)?;
-    THREAD.call_once(|| stack);
+    let stack = StackRange::for_thread()?;
     // SAFETY: (1) the stack is new; (2) the boot stack stays mapped, and nothing returns to it.
-    unsafe { cpu::continue_on(stack.top, entry) }
+    unsafe { cpu::continue_on(stack.start(), entry) }
 }
 
-/// Returns the thread stack; before there is one, an empty range.
-pub fn thread_stack() -> StackRange {
-    THREAD.get().copied().unwrap_or(StackRange { bottom: 0, top: 0 })
+/// Returns the stack of the thread that runs this.
+///
+/// # Panics
+/// On any other stack.
+pub fn current() -> StackRange {
+    let local = 0_u8;
+    let address = ptr::from_ref(&local).addr() as u64;
+    StackRange::of_thread(address).expect("a thread runs on a thread's stack")
 }
 
 /// Where a stack is.
@@ -62,6 +73,64 @@ impl StackRange {
         Ok(Self { bottom, top: bottom + pages * PAGE_BYTES })
     }
 
+    /// Maps a new stack for a thread.
+    ///
+    /// # Errors
+    /// [`MapError::OutOfFrames`].
+    pub fn for_thread() -> Result<Self, MapError> {
+        // Relaxed: the value is only a number; nobody runs on the stack before it is mapped.
+        let slot = NEXT_THREAD.fetch_add(THREAD_SLOT_BYTES, Ordering::Relaxed);
+        let top = slot + THREAD_SLOT_BYTES;
+        let stack = Self { bottom: top - THREAD_BYTES, top };
+        space::kernel().map_new(stack.bottom, THREAD_BYTES, space::DATA)?;
+        Ok(stack)
+    }
+
+    /// Finds the thread's stack that a stack pointer is on: by its address alone, so it is right in the middle
+    /// of a switch between two threads as well.
+    ///
+    /// # Context
+    /// Any, the NMI included.
+    #[inline]
+    pub fn of_thread(stack_pointer: u64) -> Option<Self> {
+        // The stack pointer of an empty stack is its top.
+        let inside = stack_pointer.wrapping_sub(1);
+        if !(THREAD_STACKS..NEXT_THREAD.load(Ordering::Relaxed)).contains(&inside) {
+            return None;
+        }
+        let top = (inside | (THREAD_SLOT_BYTES - 1)) + 1;
+        Some(Self { bottom: top - THREAD_BYTES, top })
+    }
+
+    /// Returns where the frame is that an interrupt or a system call of user code leaves at the very top.
+    ///
+    /// Threads of the kernel leave it free, so it is all zeros there.
+    pub const fn first_frame(&self) -> u64 {
+        self.top - size_of::<IretFrame>() as u64
+    }
+
+    /// Returns where a thread of the kernel starts: below that frame, aligned as the ABI wants it.
+    pub const fn start(&self) -> u64 {
+        self.first_frame() & !(STACK_ALIGN - 1)
+    }
+
+    /// Returns the user code that entered the kernel on this stack, for code that now runs there at
+    /// `stack_pointer`; `None` for a thread of the kernel.
+    ///
+    /// # Context
+    /// As for [`StackRange::read_pair`].
+    #[inline]
+    pub fn entered_from(&self, stack_pointer: u64) -> Option<IretFrame> {
+        let frame = self.first_frame();
+        if stack_pointer > frame {
+            // The entry has not pushed all of it.
+            return None;
+        }
+        // SAFETY: the words lie in the stack; volatile, as in `read_pair`.
+        let frame = unsafe { ptr::read_volatile(frame as *const IretFrame) };
+        frame.is_user().then_some(frame)
+    }
+
     /// Returns the top as an address to start from.
     pub const fn top_address(&self) -> VirtAddr {
         VirtAddr::new(self.top)
@@ -71,7 +140,7 @@ impl StackRange {
     /// caller.
     #[inline]
     pub const fn outermost_frame(&self) -> u64 {
-        self.top.saturating_sub(FRAME_BYTES)
+        self.start().saturating_sub(FRAME_BYTES)
     }
 
     /// Returns what reads the frames of called functions above a stack pointer.

@@ -31,9 +31,8 @@ use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 
 use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
-use crate::arch::percpu;
+use crate::arch::percpu::PerCpu as Cpu;
 use crate::memory::fault::{PageFault, Resolution};
-use crate::memory::stack::StackRange;
 use crate::report;
 use crate::sampler::Sampler;
 use counters::Counters;
@@ -93,8 +92,6 @@ pub struct Interrupted<'a> {
     pub frame: &'a IretFrame,
     /// Its RBP.
     pub frame_pointer: u64,
-    /// The stack that it should be on.
-    pub thread_stack: &'a StackRange,
 }
 
 impl PerCpu {
@@ -120,7 +117,6 @@ impl PerCpu {
     }
 
     /// Returns the stack that NMIs start on.
-    #[cfg(feature = "selftest")]
     pub const fn stack(&self) -> &NmiStack {
         &self.stack
     }
@@ -228,8 +224,7 @@ unsafe impl Sync for PerCpu {}
 ///
 /// # Context
 /// NMI; called by the entries only.
-pub(crate) extern "C" fn run(frame: &IretFrame, frame_pointer: u64) {
-    let cpu = percpu::current();
+pub(crate) extern "C" fn run(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
     // SAFETY: (1) this is the NMI of the slot's CPU; (2) `end_run` below.
     let Some(sampler) = (unsafe { cpu.nmi.sampler.begin_run() }) else {
         return run_without_sampler(cpu, frame, frame_pointer);
@@ -240,7 +235,7 @@ pub(crate) extern "C" fn run(frame: &IretFrame, frame_pointer: u64) {
 
 /// Handles an NMI while sampling is off; reports one that found the handler running.
 #[cold]
-fn run_without_sampler(cpu: &percpu::PerCpu, frame: &IretFrame, frame_pointer: u64) {
+fn run_without_sampler(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
     let nmi = &cpu.nmi;
     if nmi.sampler.is_in_use() {
         #[cfg(feature = "selftest")]
@@ -257,7 +252,7 @@ fn run_without_sampler(cpu: &percpu::PerCpu, frame: &IretFrame, frame_pointer: u
 /// A copy for each of the two callers, so that a run with a sampler need not ask for it again and again.
 #[inline(always)]
 fn handle<'a>(
-    cpu: &'a percpu::PerCpu,
+    cpu: &'a Cpu,
     frame: &'a IretFrame,
     frame_pointer: u64,
     sampler: Option<&'a mut Sampler>,
@@ -272,8 +267,10 @@ fn handle<'a>(
     #[cfg(feature = "selftest")]
     nmi.staging.act(nmi, cpu.apic, frame.rip);
     #[cfg(feature = "selftest")]
+    crate::selftest::windows::note(frame, nmi, cpu.apic);
+    #[cfg(feature = "selftest")]
     crate::selftest::spaces::walk_all(cpu);
-    let interrupted = Interrupted { nmi, frame, frame_pointer, thread_stack: &cpu.thread_stack };
+    let interrupted = Interrupted { nmi, frame, frame_pointer };
     let mut run = Run { interrupted, sampler };
     dispatch::dispatch(dispatcher, &mut run);
     run.sampler

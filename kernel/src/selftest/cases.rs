@@ -27,7 +27,7 @@ use crate::arch::layout::PAGE_BYTES;
 use crate::arch::percpu::PerCpu;
 use crate::arch::shadow::{self, Landing};
 use crate::arch::{descriptors, exception, fpu};
-use crate::memory::{frames, heap, space};
+use crate::memory::{frames, heap, space, stack};
 use crate::nmi::experiment::{Plan, Provoking};
 use crate::{report, stream};
 
@@ -161,7 +161,7 @@ fn breakpoints(bench: &mut Bench, cpu: &PerCpu) -> CaseReport {
 
 /// Lets the timer's NMI land on each instruction around `mov ss`.
 fn mov_ss(bench: &mut Bench, cpu: &PerCpu) -> CaseReport {
-    let other = cpu.thread_stack.bottom;
+    let other = stack::current().bottom;
     let mut all = CaseReport::default();
     for ticks in 1..shadow::TICKS_END {
         let plan = own(bench, false, true);

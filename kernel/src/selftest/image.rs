@@ -15,6 +15,7 @@ use x86_64::structures::paging::PhysFrame;
 use super::acts::{self, Act};
 use super::{
     cases, dispatch, exceptions, exit_window, first_touch, gap, pairs, rain, spaces, storm, sweep, switch,
+    user, windows,
 };
 use crate::arch::percpu::PerCpu;
 use crate::arch::{budget, idt, switch_line};
@@ -34,7 +35,7 @@ static SYNC_CURRENT: AtomicBool = AtomicBool::new(false);
 
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
      nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, \
-     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first";
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle";
 
 /// Does what the command line asks for.
 ///
@@ -63,6 +64,10 @@ pub fn trigger(name: &str) {
             panic!("a panic on request, in a rain of NMIs");
         }
         switch::SYNC_CURRENT => SYNC_CURRENT.store(true, Ordering::Relaxed),
+        "windows" => windows::start(false),
+        "windows-nested" => windows::start(true),
+        "gs-base" => user::spoil_gs_base(),
+        "bad-return" => user::spoil_returns(),
         "sweep"
         | "sweep-redirected"
         | "pairs"
@@ -70,6 +75,7 @@ pub fn trigger(name: &str) {
         | "exit-window"
         | "cases"
         | "dispatch"
+        | "idle"
         | switch::NAME
         | spaces::NAME
         | first_touch::NAME
@@ -104,6 +110,7 @@ pub fn experiment(
         "exit-window" => exit_window::run(options, cpu),
         "cases" => cases::run(cpu),
         "dispatch" => dispatch::run(options, cpu, session),
+        "idle" => user::idle(options, cpu, session),
         switch::NAME | switch::SYNC_CURRENT => switch::run(options, cpu, session, old),
         spaces::NAME => spaces::run(cpu),
         first_touch::NAME => first_touch::run(options, session, &old),
@@ -123,6 +130,8 @@ pub fn mutant_syncs_current() -> Option<PhysFrame> {
 /// Says what the self-test found, when sampling is over.
 pub fn finish() {
     exceptions::finish();
+    windows::finish();
+    user::finish();
 }
 
 /// Tells the mutated sampler to forget the sample at hand.

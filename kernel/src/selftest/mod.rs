@@ -35,6 +35,10 @@ mod sweep;
 #[cfg(feature = "selftest")]
 mod switch;
 #[cfg(feature = "selftest")]
+mod user;
+#[cfg(feature = "selftest")]
+pub mod windows;
+#[cfg(feature = "selftest")]
 pub use image::{experiment, finish, mutant_skips_this_write, mutant_syncs_current, prepare, trigger};
 
 /// Says what a self-test found: nothing, in an image without any.

@@ -1,8 +1,8 @@
 //! The delta coding of samples.
 //!
 //! Samples of one CPU come at nearly constant intervals and from nearby addresses, so a sample is sent
-//! as two or three zigzag varints: the change of its time interval, the change of its address and,
-//! with call chains, the number of its chain. One is about 4 bytes instead of 16 or more.
+//! as two to four varints: the change of its time interval, the change of its address, with call chains the
+//! number of its chain, and with processes the number of its process. One is about 4 bytes instead of 16 or more.
 //! All arithmetic wraps modulo 2^64, so every pair of samples has a delta and no input can overflow.
 
 use postcard_schema::Schema;
@@ -17,11 +17,12 @@ use serde::{Deserialize, Serialize};
 /// | `header.first_sample` | u64 | samples | cumulative number, on this CPU, of the first sample here |
 /// | `header.dropped` | u64 | samples | cumulative drops of this CPU, all causes |
 /// | `header.chains` | option u32 | epoch | set where each sample names a call chain of that epoch |
+/// | `header.processes` | bool | | set where each sample names a process |
 /// | `base_time` | u64 | clock ticks | time that the first delta starts from |
 /// | `base_interval` | u64 | clock ticks | interval that the first delta starts from |
 /// | `base_ip` | u64 | address | address that the first delta starts from |
 /// | `count` | u16 | samples | how many follow |
-/// | `samples` | bytes | | `count` times: interval delta (zigzag varint), address delta (zigzag varint), chain (varint, with `chains` only) |
+/// | `samples` | bytes | | `count` times: interval delta (zigzag varint), address delta (zigzag varint), chain (varint, with `chains` only), process (varint, with `processes` only) |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct Block<'a> {
     /// Whose samples they are.
@@ -43,7 +44,8 @@ impl<'a> Block<'a> {
     #[must_use]
     pub fn samples(&self) -> SampleIter<'a> {
         let state = Predictor { time: self.base_time, interval: self.base_interval, ip: self.base_ip };
-        SampleIter { left: self.count, bytes: self.samples, chains: self.header.chains.is_some(), state }
+        let BlockHeader { chains, processes, .. } = self.header;
+        SampleIter { left: self.count, bytes: self.samples, chains: chains.is_some(), processes, state }
     }
 }
 
@@ -60,6 +62,8 @@ pub struct BlockHeader {
     pub dropped: u64,
     /// Epoch of the call chains that the samples name; `None` where samples carry no chain.
     pub chains: Option<u32>,
+    /// Whether samples name processes.
+    pub processes: bool,
 }
 
 /// One sample.
@@ -71,6 +75,8 @@ pub struct Sample {
     pub ip: u64,
     /// Number of its call chain's innermost node; see [`stacks`](crate::stacks).
     pub stack: u32,
+    /// Number of the process in whose address space it was taken; 0 for none, the kernel's own.
+    pub process: u32,
 }
 
 /// What both ends know before a sample.
@@ -107,6 +113,7 @@ pub struct SampleIter<'a> {
     left: u16,
     bytes: &'a [u8],
     chains: bool,
+    processes: bool,
     state: Predictor,
 }
 
@@ -125,17 +132,23 @@ impl Iterator for SampleIter<'_> {
     fn next(&mut self) -> Option<Sample> {
         self.left.checked_sub(1)?;
         let ((interval, ip), rest) = postcard::take_from_bytes::<(i64, i64)>(self.bytes).ok()?;
-        let (stack, rest) =
-            if self.chains { postcard::take_from_bytes::<u32>(rest).ok()? } else { (0, rest) };
+        let (stack, rest) = take_number(rest, self.chains)?;
+        let (process, rest) = take_number(rest, self.processes)?;
         self.left -= 1;
         self.bytes = rest;
         self.state.apply(interval, ip);
-        Some(Sample { time: self.state.time, ip: self.state.ip, stack })
+        Some(Sample { time: self.state.time, ip: self.state.ip, stack, process })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (0, Some(usize::from(self.left)))
     }
+}
+
+/// Takes a number off, where there is one.
+#[inline]
+fn take_number(bytes: &[u8], is_there: bool) -> Option<(u32, &[u8])> {
+    if is_there { postcard::take_from_bytes::<u32>(bytes).ok() } else { Some((0, bytes)) }
 }
 
 /// Builder of one [`Block`] after another on one CPU, without allocation.
@@ -145,6 +158,7 @@ impl Iterator for SampleIter<'_> {
 #[derive(Debug)]
 pub struct BlockEncoder {
     chains: bool,
+    processes: bool,
     base: Predictor,
     state: Predictor,
     count: u16,
@@ -158,13 +172,20 @@ impl BlockEncoder {
     /// Most samples in one block.
     pub const SAMPLES_MAX: u16 = 128;
 
-    const SAMPLE_BYTES_MAX: usize = 10 + 10 + 5;
+    const SAMPLE_BYTES_MAX: usize = 10 + 10 + 5 + 5;
 
     /// Creates an encoder for samples with or without call chains.
     #[must_use]
     pub const fn new(chains: bool) -> Self {
         let zero = Predictor { time: 0, interval: 0, ip: 0 };
-        Self { chains, base: zero, state: zero, count: 0, len: 0, bytes: [0; Self::BYTES_MAX] }
+        let bytes = [0; Self::BYTES_MAX];
+        Self { chains, processes: false, base: zero, state: zero, count: 0, len: 0, bytes }
+    }
+
+    /// Lets samples name processes, from the first one on.
+    #[must_use]
+    pub const fn with_processes(self, processes: bool) -> Self {
+        Self { processes, ..self }
     }
 
     /// Returns the number of samples waiting.
@@ -190,10 +211,12 @@ impl BlockEncoder {
         let mut state = self.state;
         let (interval, ip) = state.deltas_to(&sample);
         let free = self.bytes.get_mut(self.len..).unwrap_or_default();
-        let coded = if self.chains {
-            postcard::to_slice(&(interval, ip, sample.stack), free)
-        } else {
-            postcard::to_slice(&(interval, ip), free)
+        let Sample { stack, process, .. } = sample;
+        let coded = match (self.chains, self.processes) {
+            (false, false) => postcard::to_slice(&(interval, ip), free),
+            (true, false) => postcard::to_slice(&(interval, ip, stack), free),
+            (false, true) => postcard::to_slice(&(interval, ip, process), free),
+            (true, true) => postcard::to_slice(&(interval, ip, stack, process), free),
         };
         self.len += coded.map_err(|_| sample)?.len();
         self.state = state;

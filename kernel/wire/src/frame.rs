@@ -48,16 +48,92 @@ pub enum Frame<'a> {
     Pair(Pair),
     /// Reports one situation that the self-test image forced.
     Case(CaseReport),
+    /// Introduces a process that samples may name.
+    #[serde(borrow)]
+    Process(Process<'a>),
+    /// Carries bytes that a process wrote.
+    #[serde(borrow)]
+    Output(Output<'a>),
+    /// Reports how a process ended. No later sample names it.
+    ProcessEnd(ProcessEnd),
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, Schema)]
 pub struct BuildId(pub [u8; 20]);
 
 impl core::fmt::Display for BuildId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
+}
+
+/// A process that samples may name: repeated with every [`Hello`] while it lives.
+///
+/// | field | type | unit | meaning |
+/// |---|---|---|---|
+/// | `number` | u32 | | what samples call it; never 0, and never used again in a run |
+/// | `name` | text | | the program's first argument |
+/// | `build_id` | option 20 bytes | | the program's ELF, where its linker gave it an identity |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Process<'a> {
+    /// What samples call it.
+    pub number: u32,
+    /// The program's first argument.
+    pub name: &'a str,
+    /// Identity of the program's ELF.
+    pub build_id: Option<BuildId>,
+}
+
+/// Bytes that a process wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct Output<'a> {
+    /// The process.
+    pub process: u32,
+    /// When, in clock ticks.
+    pub time: u64,
+    /// The bytes, which may be anything.
+    pub bytes: &'a [u8],
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct ProcessEnd {
+    /// The process.
+    pub process: u32,
+    /// When, in clock ticks.
+    pub time: u64,
+    /// How.
+    pub outcome: ProcessOutcome,
+}
+
+/// How a process can end.
+///
+/// | outcome | field | type | unit | meaning |
+/// |---|---|---|---|---|
+/// | `Exited` | | u64 | | its exit status |
+/// | `Killed` | `vector` | u8 | | the exception that it raised |
+/// | | `error` | u64 | | the error code, 0 where there is none |
+/// | | `address` | u64 | address | what it accessed, for a page fault |
+/// | | `rip` | u64 | address | the instruction that raised it |
+/// | `Stopped` | | | | it still ran when the run was over |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub enum ProcessOutcome {
+    /// By itself.
+    Exited(u64),
+    /// By an exception.
+    Killed {
+        /// The exception.
+        vector: u8,
+        /// Its error code.
+        error: u64,
+        /// What was accessed, for a page fault.
+        address: u64,
+        /// The instruction.
+        rip: u64,
+    },
+    /// With the run.
+    Stopped,
 }
 
 /// Description of a run, repeated so that a reader may join at any time.

@@ -32,12 +32,12 @@ pub use block::{Block, BlockEncoder, BlockHeader, Sample, SampleIter};
 pub use case::CaseReport;
 pub use exit::ExitCode;
 pub use frame::{
-    BuildId, ClockKind, EventInfo, Failure, Fatal, FatalCause, Frame, Hello, Landing, Log, LogLevel, Pair,
-    Placement, PmuInfo, PmuKind, Sampling, WorkloadResult,
+    BuildId, ClockKind, EventInfo, Failure, Fatal, FatalCause, Frame, Hello, Landing, Log, LogLevel, Output,
+    Pair, Placement, PmuInfo, PmuKind, Process, ProcessEnd, ProcessOutcome, Sampling, WorkloadResult,
 };
 pub use framing::{DecodeError, EncodeError, FRAME_BYTES_MAX, LINE_BYTES_MAX, decode, encode};
 pub use options::{
-    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, OptionError, Options, RingMode, Stress,
+    Dispatch, FaultReturn, Line, Mode, NestedReturn, NmiEntry, OptionError, Options, RingMode, Stress,
     UnknownPolicy, Unmask,
 };
 pub use stacks::{StackNode, StackNodeIter, Stacks, StacksEncoder};

@@ -34,6 +34,8 @@ use crate::Sampling;
 /// | `dispatch=walk-all\|stop-early` | | how the dispatcher asks its handlers |
 /// | `unknown=count\|stop` | | what an unknown NMI means |
 /// | `stress=none\|nest` | | provoke nested NMIs |
+/// | `mode=any\|user\|kernel` | | which samples are kept, by the privilege level of the interrupted code |
+/// | `tick_hz=N` | 1/s | how often the scheduler may take the CPU away, where programs run |
 /// | `line=live\|file` | | whether the far end of the serial line can block |
 /// | `unsafe_nmi=on\|off` | | allow combinations that are known to be unsound |
 /// | `sweep_first=N` `sweep_last=N` | timer ticks | placements of the NMI sweep (`selftest=sweep`, `sweep-redirected`, `pairs`); seed and number of nestings of a storm (`selftest=storm`) |
@@ -75,6 +77,10 @@ pub struct Options<'a> {
     pub unknown: UnknownPolicy,
     /// What is provoked.
     pub stress: Stress,
+    /// Which samples are kept.
+    pub mode: Mode,
+    /// Ticks of the scheduler per second, where programs run.
+    pub tick_hz: u32,
     /// What is at the far end of the serial line.
     pub line: Line,
     /// Whether unsound combinations are allowed.
@@ -112,6 +118,8 @@ impl Default for Options<'_> {
             dispatch: Dispatch::WalkAll,
             unknown: UnknownPolicy::Count,
             stress: Stress::None,
+            mode: Mode::Any,
+            tick_hz: 1000,
             line: Line::Live,
             unsafe_nmi: false,
             sweep_first: 1,
@@ -129,7 +137,7 @@ pub const RING_BYTES_MIN: u64 = 4096;
 
 impl<'a> Options<'a> {
     const KEYS: &'static str = "workload, duration_ns, period, freq, chains, ring, ring_bytes, \
-        decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, line, unsafe_nmi, \
+        decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, mode, tick_hz, line, unsafe_nmi, \
         sweep_first, sweep_last, third_first, third_last, mutant, selftest";
 
     /// Parses a command line.
@@ -174,6 +182,8 @@ impl<'a> Options<'a> {
             "dispatch" => self.dispatch = value.parse()?,
             "unknown" => self.unknown = value.parse()?,
             "stress" => self.stress = value.parse()?,
+            "mode" => self.mode = value.parse()?,
+            "tick_hz" => self.tick_hz = number(value, 1)?,
             "line" => self.line = value.parse()?,
             "unsafe_nmi" => self.unsafe_nmi = switch(value)?,
             "sweep_first" => self.sweep_first = number(value, 1)?,
@@ -211,6 +221,7 @@ impl fmt::Display for Options<'_> {
         )?;
         write!(f, " unmask={} dispatch={} unknown={}", self.unmask, self.dispatch, self.unknown)?;
         write!(f, " stress={}", self.stress)?;
+        write!(f, " mode={} tick_hz={}", self.mode, self.tick_hz)?;
         write!(f, " line={} unsafe_nmi={}", self.line, on_off(self.unsafe_nmi))?;
         let default = Self::default();
         if (self.sweep_first, self.sweep_last) != (default.sweep_first, default.sweep_last) {
@@ -398,6 +409,19 @@ choice! {
         Nest = "nest",
     }
     expected "none, nest"
+}
+
+choice! {
+    /// Which samples are kept, by the privilege level of the interrupted code.
+    Mode {
+        /// All.
+        Any = "any",
+        /// Those of user code.
+        User = "user",
+        /// Those of the kernel.
+        Kernel = "kernel",
+    }
+    expected "any, user, kernel"
 }
 
 choice! {

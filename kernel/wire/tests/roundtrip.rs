@@ -4,28 +4,33 @@
 
 use nmiprof_wire::{
     Block, BlockEncoder, BlockHeader, CpuTotals, DecodeError, Dispatch, FRAME_BYTES_MAX, FaultReturn, Frame,
-    LINE_BYTES_MAX, Line, NestedReturn, NmiEntry, Options, RingMode, Sample, Sampling, StackNode,
+    LINE_BYTES_MAX, Line, Mode, NestedReturn, NmiEntry, Options, RingMode, Sample, Sampling, StackNode,
     StacksEncoder, Stress, UnknownPolicy, Unmask, decode, encode, stacks,
 };
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 fn samples() -> impl Strategy<Value = Vec<Sample>> {
-    let sample =
-        (any::<u64>(), any::<u64>(), any::<u32>()).prop_map(|(time, ip, stack)| Sample { time, ip, stack });
+    let sample = (any::<u64>(), any::<u64>(), any::<u32>()).prop_map(|(time, ip, stack)| Sample {
+        time,
+        ip,
+        stack,
+        process: stack / 2,
+    });
     prop::collection::vec(sample, 0..400)
 }
 
 /// Encodes all samples, as many blocks as it takes, and hands every block to `check`.
-fn for_each_block(samples: &[Sample], chains: bool, mut check: impl FnMut(Block<'_>)) {
-    let mut encoder = BlockEncoder::new(chains);
+fn for_each_block(samples: &[Sample], chains: bool, processes: bool, mut check: impl FnMut(Block<'_>)) {
+    let header = BlockHeader { chains: chains.then_some(3), processes, ..BlockHeader::default() };
+    let mut encoder = BlockEncoder::new(chains).with_processes(processes);
     for sample in samples {
         if encoder.is_full() {
-            check(encoder.block(BlockHeader { chains: chains.then_some(3), ..BlockHeader::default() }));
+            check(encoder.block(header));
             encoder.clear();
         }
         encoder.push(*sample).expect("a block that is not full takes a sample");
     }
-    check(encoder.block(BlockHeader { chains: chains.then_some(3), ..BlockHeader::default() }));
+    check(encoder.block(header));
 }
 
 fn options() -> impl Strategy<Value = Options<'static>> {
@@ -38,13 +43,20 @@ fn options() -> impl Strategy<Value = Options<'static>> {
         (prop::sample::select(NestedReturn::ALL), prop::sample::select(Unmask::ALL)),
         (prop::sample::select(Dispatch::ALL), prop::sample::select(UnknownPolicy::ALL)),
         prop::sample::select(RingMode::ALL),
-        prop::sample::select(Stress::ALL),
+        (prop::sample::select(Stress::ALL), prop::sample::select(Mode::ALL)),
         prop::sample::select(Line::ALL),
     );
     let rest = (1..u64::MAX, any::<bool>(), 12..64_u32, 1..u32::MAX, any::<bool>(), any::<(u32, bool)>());
     (sampling, names, choices, rest).prop_map(|(sampling, workloads, choices, rest)| {
-        let (nmi_entry, fault_return, (nested_return, unmask), (dispatch, unknown), ring, stress, line) =
-            choices;
+        let (
+            nmi_entry,
+            fault_return,
+            (nested_return, unmask),
+            (dispatch, unknown),
+            ring,
+            (stress, mode),
+            line,
+        ) = choices;
         let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi, (decommit, warn_fault)) = rest;
         Options {
             workloads,
@@ -63,6 +75,8 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             dispatch,
             unknown,
             stress,
+            mode,
+            tick_hz: reserve_frames,
             line,
             unsafe_nmi,
             sweep_first: reserve_frames,
@@ -77,9 +91,11 @@ fn options() -> impl Strategy<Value = Options<'static>> {
 
 proptest! {
     #[test]
-    fn samples_survive_the_line_in_any_order_and_of_any_value(samples in samples(), chains: bool) {
+    fn samples_survive_the_line_in_any_order_and_of_any_value(
+        samples in samples(), chains: bool, processes: bool,
+    ) {
         let mut decoded = Vec::new();
-        for_each_block(&samples, chains, |block| {
+        for_each_block(&samples, chains, processes, |block| {
             let mut line = [0; LINE_BYTES_MAX];
             let len = encode(&Frame::Block(block), &mut line).expect("a block fits into a frame").len();
             let Ok(Frame::Block(block)) = decode(&mut line[..len - 1]) else { panic!("a block came in") };
@@ -87,7 +103,11 @@ proptest! {
             decoded.extend(iter.by_ref());
             assert!(iter.is_whole(), "nothing is left over");
         });
-        let sent = samples.iter().map(|s| if chains { *s } else { Sample { stack: 0, ..*s } });
+        let sent = samples.iter().map(|sample| Sample {
+            stack: if chains { sample.stack } else { 0 },
+            process: if processes { sample.process } else { 0 },
+            ..*sample
+        });
         prop_assert_eq!(decoded, sent.collect::<Vec<_>>());
     }
 

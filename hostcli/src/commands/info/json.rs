@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::capture::{
     Balance, CpuAccount, Identity, LogLine, Record, RunInfo, SampledEvent, WorkloadOutcome,
 };
+use crate::commands::processes::{JsonProcess, json_processes};
 
 /// Version of this form; raised when a name changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
@@ -44,6 +45,8 @@ pub(super) struct Info {
     identity: Identity,
     nmi_consistent: bool,
     workloads: Vec<WorkloadOutcome>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processes: Vec<JsonProcess>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     logs: Vec<Log>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +195,7 @@ impl Info {
             identity: accounts.identity(),
             nmi_consistent: !accounts.is_nmi_inconsistent(),
             workloads: record.messages().workloads().to_vec(),
+            processes: json_processes(record),
             logs: record.messages().logs().iter().map(Log::new).collect(),
             fatal: Fatal::new(record),
         }

@@ -22,6 +22,7 @@ pub(super) fn write(run: &RunInfo, record: &Record, info: &Info, out: &mut dyn W
     summary::write_accounts(record, info.unresolved_pct, out)?;
     write_cpus(record, out)?;
     summary::write_workloads(record, out)?;
+    summary::write_processes(record, out)?;
     write_logs(run, record, out)
 }
 

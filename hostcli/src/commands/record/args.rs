@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nmiprof_wire::{
-    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, RingMode, Sampling, Stress, UnknownPolicy,
-    Unmask,
+    Dispatch, FaultReturn, Line, Mode, NestedReturn, NmiEntry, Options, RingMode, Sampling, Stress,
+    UnknownPolicy, Unmask,
 };
 
 use super::display::Noise;
@@ -31,6 +31,10 @@ pub struct Args {
     /// Wall time after which the machine is ended [default: 60 s and 30 s per second of target time]
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub timeout: Option<Duration>,
+
+    /// Arguments of the program, where --program names one
+    #[arg(last = true, value_name = "ARG")]
+    pub arguments: Vec<String>,
 
     /// Print errors only
     #[arg(short, long, conflicts_with = "verbose")]
@@ -61,7 +65,7 @@ impl Args {
             )));
         }
         match self.sampling.event.as_deref() {
-            None | Some("instructions") => Ok(()),
+            None | Some("instructions" | "instructions:u" | "instructions:k") => Ok(()),
             Some(other) => Err(Error::Usage(format!(
                 "-e {other}: QEMU's emulator has no performance counters, so nothing counts that here; use -e \
                  instructions, which a timer stands in for (exactly, with --icount on)"
@@ -92,7 +96,7 @@ impl Args {
         let command_line = self.kernel_command_line();
         // The words of the user may be wrong: the kernel says so, and it says so soon.
         let asked = Options::parse(&command_line)
-            .map_or(self.sampling.duration, |options| Duration::from_nanos(options.duration_ns));
+            .map_or(self.sampling.duration(), |options| Duration::from_nanos(options.duration_ns));
         self.timeout.unwrap_or_else(|| BASE.saturating_add(asked.saturating_mul(PER_SECOND)))
     }
 
@@ -149,15 +153,24 @@ impl MachineArgs {
 /// Flags that say what is sampled, and how.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SamplingArgs {
-    /// Length of the sampled part in target time; with --icount on a second is 10^9 instructions
-    #[arg(long, value_name = "SECS", default_value = "1", value_parser = seconds)]
-    pub duration: Duration,
+    /// Length of the sampled part in target time; with --icount on a second is 10^9 instructions [default: 1; with
+    /// programs, until all have ended, or 10]
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub duration: Option<Duration>,
 
-    /// Workloads to run in turn [default: all]
+    /// User program to run: a static ELF file, or example:NAME, and its arguments (repeatable)
+    #[arg(long = "program", value_name = "COMMAND")]
+    pub programs: Vec<String>,
+
+    /// Ticks of the scheduler per second, where programs run
+    #[arg(long, value_name = "HZ", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(19..=100_000))]
+    pub tick_hz: u32,
+
+    /// Workloads to run in turn [default: all, or none beside programs]
     #[arg(short, long = "workload", value_name = "WORKLOAD", value_delimiter = ',', value_parser = word)]
     pub workloads: Vec<String>,
 
-    /// Event to sample: `instructions`
+    /// Event to sample: `instructions`, `instructions:u` (of user code) or `instructions:k` (of the kernel)
     #[arg(short, long, value_name = "EVENT")]
     pub event: Option<String>,
 
@@ -242,7 +255,7 @@ impl SamplingArgs {
         let defaults = Options::default();
         Options {
             workloads,
-            duration_ns: u64::try_from(self.duration.as_nanos()).unwrap_or(u64::MAX),
+            duration_ns: u64::try_from(self.duration().as_nanos()).unwrap_or(u64::MAX),
             sampling: self.sampling(defaults.sampling),
             chains: self.chains,
             ring: self.ring,
@@ -256,9 +269,27 @@ impl SamplingArgs {
             dispatch: self.dispatch,
             unknown: self.unknown,
             stress: self.stress,
+            mode: self.mode(),
+            tick_hz: self.tick_hz,
             line: Line::File,
             unsafe_nmi: self.unsafe_nmi,
             ..defaults
+        }
+    }
+
+    /// Returns the length of the sampled part: of a run of programs, at most so much.
+    fn duration(&self) -> Duration {
+        const WORKLOADS: Duration = Duration::from_secs(1);
+        const PROGRAMS: Duration = Duration::from_secs(10);
+        self.duration.unwrap_or(if self.programs.is_empty() { WORKLOADS } else { PROGRAMS })
+    }
+
+    /// Returns which samples are kept: on a virtual PMU the event's modifier is a filter of samples.
+    fn mode(&self) -> Mode {
+        match self.event.as_deref().and_then(|event| event.rsplit_once(':')) {
+            Some((_, "u")) => Mode::User,
+            Some((_, "k")) => Mode::Kernel,
+            _ => Mode::Any,
         }
     }
 

@@ -100,6 +100,12 @@ impl Observer for Display<'_> {
         }
     }
 
+    fn output(&mut self, program: &str, text: &str) {
+        if self.noise != Noise::Quiet {
+            self.print(&format!("{program}: {text}"));
+        }
+    }
+
     fn progress(&mut self, progress: &Progress<'_>) {
         let record = progress.record;
         if self.noise == Noise::Quiet || record.run().is_none() {

@@ -49,13 +49,14 @@ pub(super) fn build(
         let mut names: Vec<_> =
             path.iter().rev().map(|frame| label(&frame.function, frame.is_inlined)).collect();
         let missing = paths.missing_callers(&place);
+        let process = paths.process_name(&place);
         if let Some(missing) = missing {
             names.insert(0, missing.into());
         }
         let mut seen = HashSet::new();
         let rows = if profile.has_children { path.len() } else { 1 };
         for (depth, frame) in path.iter().take(rows).enumerate() {
-            let key = profile.key(&place, frame);
+            let key = profile.key(&place, frame, &process);
             if shown.contains(&key) && seen.insert(key.clone()) {
                 let root = graphs.roots.entry(key).or_default();
                 root.add(&names[..names.len() - depth], count);

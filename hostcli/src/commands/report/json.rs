@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::profile::{Profile, Row};
 use crate::capture::{Identity, Record, RunInfo, WorkloadOutcome};
+use crate::commands::processes::{JsonProcess, json_processes};
 use crate::commands::summary;
 
 /// Version of this form; raised when a name changes its meaning or goes.
@@ -30,6 +31,8 @@ pub(super) struct Report<'a> {
     truncated_chains_pct: Option<f64>,
     damaged_frames: u64,
     workloads: &'a [WorkloadOutcome],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processes: Vec<JsonProcess>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fatal: Option<String>,
 }
@@ -82,6 +85,7 @@ impl<'a> Report<'a> {
             truncated_chains_pct: record.truncated_chains_pct(),
             damaged_frames: record.damage().frames,
             workloads: record.messages().workloads(),
+            processes: json_processes(record),
             fatal,
         }
     }

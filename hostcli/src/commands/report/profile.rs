@@ -18,6 +18,9 @@ pub enum SortKey {
     /// Source file
     #[value(name = "file", alias = "srcfile")]
     File,
+    /// Program that ran
+    #[value(alias = "process")]
+    Comm,
     /// CPU
     Cpu,
     /// Event
@@ -31,6 +34,7 @@ impl SortKey {
             Self::Symbol => "Symbol",
             Self::Srcline => "Source:Line",
             Self::File => "Source File",
+            Self::Comm => "Command",
             Self::Cpu => "CPU",
             Self::Event => "Event",
         }
@@ -42,6 +46,7 @@ impl SortKey {
             Self::Symbol => "symbol",
             Self::Srcline => "srcline",
             Self::File => "file",
+            Self::Comm => "comm",
             Self::Cpu => "cpu",
             Self::Event => "event",
         }
@@ -94,7 +99,8 @@ impl Profile {
         for (place, count) in histogram.sorted() {
             if place.event == event {
                 profile.samples += count;
-                profile.count(&place, &paths.of(&place), count, &mut counts);
+                let path = paths.of(&place);
+                profile.count(&place, &path, &paths.process_name(&place), count, &mut counts);
             }
         }
         let row = |(key, (own, children))| Row { key, own, children };
@@ -109,13 +115,14 @@ impl Profile {
         &self,
         place: &Place,
         path: &[SourceFrame],
+        process: &Rc<str>,
         count: u64,
         counts: &mut HashMap<RowKey, (u64, u64)>,
     ) {
         let mut seen = HashSet::new();
         let shown = if self.has_children { path.len() } else { 1 };
         for (depth, frame) in path.iter().take(shown).enumerate() {
-            let key = self.key(place, frame);
+            let key = self.key(place, frame, process);
             let (own, children) = counts.entry(key.clone()).or_default();
             *own += if depth == 0 { count } else { 0 };
             *children += if seen.insert(key) { count } else { 0 };
@@ -123,11 +130,12 @@ impl Profile {
     }
 
     /// Returns the row that a function at a place belongs to.
-    pub(super) fn key(&self, place: &Place, frame: &SourceFrame) -> RowKey {
+    pub(super) fn key(&self, place: &Place, frame: &SourceFrame, process: &Rc<str>) -> RowKey {
         let text = |key: &SortKey| match key {
             SortKey::Symbol => Rc::clone(&frame.function),
             SortKey::Srcline => frame.srcline().map_or_else(|| "??:0".into(), Into::into),
             SortKey::File => frame.file.clone().unwrap_or_else(|| "??".into()),
+            SortKey::Comm => Rc::clone(process),
             SortKey::Cpu => place.cpu.to_string().into(),
             SortKey::Event => Rc::clone(&self.name),
         };

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::fields::Fields;
-use crate::capture::{RunInfo, Sample, SampleBlock};
-use crate::symbols::{Resolved, SourceFrame, Symbolizer, UNKNOWN};
+use crate::capture::{Owner, RunInfo, Sample, SampleBlock};
+use crate::symbols::{Resolved, SourceFrame, Symbols, UNKNOWN};
 
 /// Most texts that are kept; then all are forgotten and made again.
 const TEXTS_MAX: usize = 1 << 18;
@@ -15,9 +15,9 @@ const TEXTS_MAX: usize = 1 << 18;
 pub(super) struct Printer<'run, 'elf> {
     run: &'run RunInfo,
     fields: Fields,
-    symbolizer: Option<Symbolizer<'elf>>,
+    symbols: Option<Symbols<'elf>>,
     has_inlines: bool,
-    texts: HashMap<(u64, Role), String>,
+    texts: HashMap<(Owner, u64, Role), String>,
 }
 
 /// What an address is printed as.
@@ -35,10 +35,10 @@ impl<'run, 'elf> Printer<'run, 'elf> {
     pub(super) fn new(
         run: &'run RunInfo,
         fields: Fields,
-        symbolizer: Option<Symbolizer<'elf>>,
+        symbols: Option<Symbols<'elf>>,
         has_inlines: bool,
     ) -> Self {
-        Self { run, fields, symbolizer, has_inlines, texts: HashMap::new() }
+        Self { run, fields, symbols, has_inlines, texts: HashMap::new() }
     }
 
     /// Prints one sample, with its call chain if `has_chain`.
@@ -53,14 +53,15 @@ impl<'run, 'elf> Printer<'run, 'elf> {
         if !self.fields.has_place() {
             return writeln!(out);
         }
+        let owner = |ip| block.processes.owner(sample.process, ip);
         if !has_chain {
             let gap = if self.fields.has_head() { " " } else { "" };
-            return write!(out, "{gap}{}", self.text(sample.ip, Role::Line));
+            return write!(out, "{gap}{}", self.text(owner(sample.ip), sample.ip, Role::Line));
         }
         writeln!(out)?;
-        out.write_all(self.text(sample.ip, Role::Innermost).as_bytes())?;
+        out.write_all(self.text(owner(sample.ip), sample.ip, Role::Innermost).as_bytes())?;
         for ip in block.chains.callers(sample.chain) {
-            out.write_all(self.text(ip, Role::Caller).as_bytes())?;
+            out.write_all(self.text(owner(ip), ip, Role::Caller).as_bytes())?;
         }
         writeln!(out)
     }
@@ -83,16 +84,16 @@ impl<'run, 'elf> Printer<'run, 'elf> {
     }
 
     /// Returns the text of an address, making it if it is new.
-    fn text(&mut self, ip: u64, role: Role) -> &str {
+    fn text(&mut self, owner: Owner, ip: u64, role: Role) -> &str {
         if self.texts.len() >= TEXTS_MAX {
             self.texts.clear();
         }
         let maker = TextMaker { fields: self.fields, has_inlines: self.has_inlines };
-        let symbolizer = &mut self.symbolizer;
-        self.texts.entry((ip, role)).or_insert_with(|| {
-            let resolved = symbolizer.as_mut().map(|symbolizer| match role {
-                Role::Line | Role::Innermost => symbolizer.instruction(ip),
-                Role::Caller => symbolizer.call(ip),
+        let symbols = &mut self.symbols;
+        self.texts.entry((owner, ip, role)).or_insert_with(|| {
+            let resolved = symbols.as_mut().map(|symbols| match role {
+                Role::Line | Role::Innermost => symbols.instruction(owner, ip),
+                Role::Caller => symbols.call(owner, ip),
             });
             let resolved = resolved.unwrap_or_default();
             match role {

@@ -6,20 +6,16 @@
 //! start: direct map, stacks, heap and image.
 
 #![expect(unsafe_code, reason = "loads page tables and writes through the direct map")]
-#![cfg_attr(
-    not(feature = "selftest"),
-    expect(dead_code, reason = "only the self-test makes processes so far")
-)]
 
 use alloc::vec::Vec;
 
-use spin::Mutex;
 use x86_64::structures::paging::{PageTableFlags, PhysFrame};
 
 use super::master_root;
 pub use crate::arch::layout::USER_END;
 use crate::arch::layout::{PAGE_BYTES, direct, is_user};
 use crate::arch::paging::{self, MapError, PageTables, lazy};
+use crate::lock::Mutex;
 
 /// Top-level tables of all processes. Locked by thread context only.
 static ROOTS: Mutex<Vec<PhysFrame>> = Mutex::new(Vec::new());
@@ -119,6 +115,7 @@ impl AddressSpace {
     ///
     /// # Safety
     /// The space is not dropped while a CPU has it loaded, and nothing uses user addresses of another one.
+    #[cfg(feature = "selftest")]
     pub unsafe fn load(&self) {
         // SAFETY: (1) (caller); (2) image, stacks, heap and direct map are in every space.
         unsafe { paging::load(self.root()) };

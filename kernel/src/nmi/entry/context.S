@@ -11,8 +11,9 @@
 .ifndef NMI_CONTEXT_MACROS
 .set NMI_CONTEXT_MACROS, 1
 
-// # State before: all registers interrupted. After: RSP = Context; DF clear; RDI, RSI = arguments of `run`:
-// the frame of the interrupted code, which is `frame` bytes above RSP, and the interrupted RBP.
+// # State before: all registers interrupted. After: RSP = Context; DF clear; RSI, RDX = the last two
+// arguments of `run`: the frame of the interrupted code, which is `frame` bytes above RSP, and the interrupted
+// RBP. The first one, RDI, is the CPU's area: each entry knows how far the top of its stack is.
 .macro save_context frame, mutant
     push_caller_saved
     mov rax, cr2
@@ -27,8 +28,8 @@
 1:
 .endif
     cld
-    lea rdi, [rsp + \frame]
-    mov rsi, rbp
+    lea rsi, [rsp + \frame]
+    mov rdx, rbp
 .endm
 
 // Unmasks NMIs in the middle of an entry, and goes to `target`: for the forms with early unmasking.

@@ -15,7 +15,7 @@
 //   +----------+                          +----------+
 //   | counters |  and `second`: where     | block    |  state: 1 while an NMI is in progress
 //   |          |  `block` is              |          |  latch: 1 if another one arrived meanwhile
-//   | hardware |  pushed by the CPU       |          |  where `counters` is
+//   | hardware |  pushed by the CPU       |          |  where `counters` is, and the CPU's area
 //   | scratch  |  interrupted RDX         | frame    |  copy of `hardware`, for the handler and the exit
 //   +----------+                          | context  |  caller-saved registers, CR2, DR7
 //                                         +----------+  the handler's stack begins here
@@ -93,9 +93,10 @@
 \name\()_unmasked:
     save_context {CONTEXT_TO_FRAME}, \mutant
 .global \name\()_run
-// # State: RSP = context; RDI, RSI = arguments of `run`; other caller-saved registers free; RBX, RBP, R12
-// to R15 interrupted; DF clear; NMIs masked or not.
+// # State: RSP = context; RSI, RDX = last arguments of `run`; other caller-saved registers free; RBX, RBP,
+// R12 to R15 interrupted; DF clear; NMIs masked or not.
 \name\()_run:
+    mov rdi, [rsp + {CONTEXT_TO_CPU}]
     call {run}
 // # State: as before the call, but the arguments are gone.
 .ifc \mutant, clear_early
@@ -171,9 +172,10 @@
     lea rsp, [rsp + {CONTEXT_TO_FRAME}]
     save_context {CONTEXT_TO_FRAME}
 .endif
-    lea rdi, [rsp + {CONTEXT_TO_FRAME}]
-    mov rsi, rbp
+    lea rsi, [rsp + {CONTEXT_TO_FRAME}]
+    mov rdx, rbp
 .ifc \mutant, unlatch_late
+    mov rdi, [rsp + {CONTEXT_TO_CPU}]
     call {run}
     mov qword ptr [rsp + {CONTEXT_TO_LATCH}], 0
     jmp \name\()_check_latch

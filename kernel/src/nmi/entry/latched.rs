@@ -58,6 +58,8 @@ struct Block {
     counters: u64,
     /// Where this stack ends, for whoever looks at it.
     bottom: u64,
+    /// The CPU's area, as in [`EntryCounters`].
+    cpu: u64,
 }
 
 const SCRATCH: usize = offset_of!(Arrival, scratch);
@@ -101,6 +103,7 @@ global_asm!(
     CONTEXT_TO_STATE = const STATE - CONTEXT,
     CONTEXT_TO_LATCH = const LATCH - CONTEXT,
     CONTEXT_TO_COUNTERS = const BLOCK + offset_of!(Block, counters) - CONTEXT,
+    CONTEXT_TO_CPU = const BLOCK + offset_of!(Block, cpu) - CONTEXT,
     COUNTERS_TO_RERUN = const offset_of!(EntryCounters, rerun),
     SELECTOR_RPL = const SELECTOR_RPL,
     DR7_ENABLED = const super::DR7_ENABLED,
@@ -158,13 +161,19 @@ impl NmiStack {
     /// Thread, before this CPU can take an NMI. `latched` needs it; the other strategies ignore it.
     pub fn add_second(&self, second: StackRange) {
         let block_address = second.top - size_of::<Block>() as u64;
-        let block = Block { state: 0, latch: 0, counters: self.counters(), bottom: second.bottom };
+        let block = Block { state: 0, latch: 0, counters: self.counters(), bottom: second.bottom, cpu: 0 };
         // SAFETY: (1) the block lies at the top of a mapped stack; (2) (caller) nobody uses that stack yet.
         unsafe { ptr::write(block_address as *mut Block, block) };
         let link = self.counters() + offset_of!(EntryCounters, second) as u64;
         // SAFETY: (1) the word lies in the mapped NMI stack, above where the CPU pushes; (2) (caller) no
         // NMI can arrive yet.
         unsafe { ptr::write(link as *mut u64, block_address) };
+    }
+
+    /// Returns where the second stack keeps the address of the CPU's area, if there is such a stack.
+    pub(super) fn second_cpu(&self) -> Option<*mut u64> {
+        let block = self.read_counters().second;
+        (block != 0).then(|| (block + offset_of!(Block, cpu) as u64) as *mut u64)
     }
 
     /// Returns the addresses of what the entry keeps at the top of the second stack; empty where there is none.

@@ -3,7 +3,8 @@
 //! Each strategy is one assembly file and one module that has its stack picture as a type. All of them
 //! save the same [`Context`], call [`run`](super::run) with the frame of the outermost interrupted code,
 //! and count arrivals in an [`EntryCounters`] that sits at the very top of the NMI stack: there it is
-//! found from RSP alone, whatever the GS base is.
+//! found from RSP alone. The CPU's area is found the same way, so the GS base may be anything: the NMI path
+//! neither reads nor changes it.
 //!
 //! The named invariants that every strategy upholds:
 //! - **NMI-once**: the handler is never re-entered on a CPU;
@@ -41,6 +42,7 @@ mod rostedt;
 mod softmask;
 mod tristate;
 
+use core::mem::offset_of;
 use core::ptr;
 
 #[cfg(feature = "selftest")]
@@ -51,6 +53,7 @@ use x86_64::VirtAddr;
 
 use crate::arch::frame::{CallerSaved, WORD};
 use crate::arch::idt;
+use crate::arch::percpu::PerCpu;
 use crate::memory::stack::StackRange;
 
 /// Direction flag.
@@ -74,7 +77,8 @@ struct Context {
 
 const _: () = assert!(size_of::<Context>() == 11 * WORD, "two control registers below the pushed ones");
 
-/// What the entries keep at the top of the NMI stack: counters, and the way to a second stack.
+/// What the entries keep at the top of the NMI stack: counters, and the ways to a second stack and to the
+/// CPU's area.
 ///
 /// Written by the NMI entries of the stack's own CPU, read by anyone; each wraps after 2^64 NMIs.
 #[repr(C, align(16))]
@@ -88,6 +92,9 @@ pub struct EntryCounters {
     pub rerun: u64,
     /// Where the second stack's top block is, for the strategy that has one; written once, before NMIs.
     second: u64,
+    /// Where the [`PerCpu`] of the stack's CPU is; written once, before NMIs.
+    cpu: u64,
+    reserved: u64,
 }
 
 /// The NMI stack of one CPU.
@@ -103,6 +110,22 @@ impl NmiStack {
     /// Returns where the CPU starts to push.
     pub const fn top(&self) -> VirtAddr {
         VirtAddr::new(self.counters())
+    }
+
+    /// Tells the entries whose stack this is.
+    ///
+    /// # Context
+    /// Thread, before this CPU can take an NMI, and after [`NmiStack::add_second`].
+    pub fn set_cpu(&self, cpu: &'static PerCpu) {
+        let cpu = ptr::from_ref(cpu).addr() as u64;
+        let word = self.counters() + offset_of!(EntryCounters, cpu) as u64;
+        // SAFETY: (1) the word lies in the mapped stack, above where the CPU pushes; (2) (caller) no NMI can
+        // arrive yet.
+        unsafe { ptr::write(word as *mut u64, cpu) };
+        if let Some(second) = self.second_cpu() {
+            // SAFETY: as above; the word lies in the block at the top of the second stack.
+            unsafe { ptr::write(second, cpu) };
+        }
     }
 
     /// Reads the counters.

@@ -20,6 +20,7 @@
 \name\()_unmasked:
 .endif
     save_context {CONTEXT_TO_HARDWARE}
+    mov rdi, [rsp + {CONTEXT_TO_CPU}]
     call {run}
     restore_context
 .global \name\()_iretq

@@ -45,6 +45,7 @@ global_asm!(
     include_str!("naive.S"),
     HARDWARE_TO_ENTRIES = const COUNTERS + offset_of!(EntryCounters, entries) - HARDWARE,
     CONTEXT_TO_HARDWARE = const HARDWARE - CONTEXT,
+    CONTEXT_TO_CPU = const COUNTERS + offset_of!(EntryCounters, cpu) - CONTEXT,
     WORD = const WORD,
     KERNEL_CODE = const KERNEL_CODE,
     KERNEL_DATA = const KERNEL_DATA,

@@ -114,6 +114,7 @@
 .endif
 // From here a nested NMI redirects `returning`.
     save_context {CONTEXT_TO_SAVED}, \mutant
+    mov rdi, [rsp + {CONTEXT_TO_CPU}]
     call {run}
 .ifc \mutant, clear_early
     mov qword ptr [rsp + {CONTEXT_TO_EXECUTING}], 0

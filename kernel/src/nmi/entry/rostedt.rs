@@ -81,6 +81,7 @@ global_asm!(
     RETURNING_TO_SCRATCH = const SCRATCH - RETURNING,
     SAVED_TO_SCRATCH = const SCRATCH - SAVED,
     CONTEXT_TO_SAVED = const SAVED - CONTEXT,
+    CONTEXT_TO_CPU = const COUNTERS + offset_of!(EntryCounters, cpu) - CONTEXT,
     // A push moves RSP down as fast as the source moves up, so the same offset serves all five words.
     PUSH_HARDWARE_TO_SAVED = const HARDWARE + offset_of!(IretFrame, ss) - EXECUTING,
     PUSH_SAVED_TO_RETURNING = const offset_of!(IretFrame, ss),

@@ -102,6 +102,7 @@
 // # State: RSP = returning; all registers interrupted; DF unknown; NMIs masked or not.
 \name\()_run:
     save_context {CONTEXT_TO_SAVED}, \mutant
+    mov rdi, [rsp + {CONTEXT_TO_CPU}]
     call {run}
 .ifc \mutant, clear_early
     mov qword ptr [rsp + {CONTEXT_TO_EXECUTING}], 0

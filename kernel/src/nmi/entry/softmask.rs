@@ -108,6 +108,7 @@ global_asm!(
     PUSH_SAVED_TO_RETURNING = const offset_of!(IretFrame, ss),
     CONTEXT_TO_EXECUTING = const EXECUTING - CONTEXT,
     CONTEXT_TO_SAVED = const SAVED - CONTEXT,
+    CONTEXT_TO_CPU = const COUNTERS + offset_of!(EntryCounters, cpu) - CONTEXT,
     RETURNING_TO_CS = const offset_of!(IretFrame, cs),
     RETURNING_TO_SAVED_CS = const SAVED + offset_of!(IretFrame, cs) - RETURNING,
     RETURNING_TO_EXECUTING = const EXECUTING - RETURNING,

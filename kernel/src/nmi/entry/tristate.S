@@ -86,6 +86,7 @@
     mov qword ptr [rsp + {SAVED_TO_STATE}], {EXECUTING}
 .endif
     save_context {CONTEXT_TO_SAVED}, \mutant
+    mov rdi, [rsp + {CONTEXT_TO_CPU}]
     call {run}
 .ifc \mutant, release_early
     dec qword ptr [rsp + {CONTEXT_TO_STATE}]

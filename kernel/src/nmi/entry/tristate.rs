@@ -85,6 +85,7 @@ global_asm!(
     SAVED_TO_HARDWARE = const HARDWARE - SAVED,
     CONTEXT_TO_STATE = const STATE - CONTEXT,
     CONTEXT_TO_SAVED = const SAVED - CONTEXT,
+    CONTEXT_TO_CPU = const COUNTERS + offset_of!(EntryCounters, cpu) - CONTEXT,
     // A push moves RSP down as fast as the source moves up, so the same offset serves all five words.
     PUSH_HARDWARE_TO_SAVED = const HARDWARE + offset_of!(IretFrame, ss) - STATE,
     DR7_ENABLED = const super::DR7_ENABLED,
