@@ -70,7 +70,7 @@ impl Boot {
     }
 
     /// Adds an embedded program, by its name and arguments, separated by spaces.
-    pub fn program(mut self, command: &str) -> Self {
+    pub fn user_program(mut self, command: &str) -> Self {
         self.programs.push(command.split_whitespace().map(str::to_owned).collect());
         self
     }
