@@ -70,7 +70,7 @@ impl Boot {
     }
 
     /// Adds an embedded program, by its name and arguments, separated by spaces.
-    pub fn program(mut self, command: &str) -> Self {
+    pub fn user_program(mut self, command: &str) -> Self {
         self.programs.push(command.split_whitespace().map(str::to_owned).collect());
         self
     }
@@ -112,7 +112,7 @@ impl Boot {
     }
 
     /// Uses this QEMU instead of the one that is found.
-    pub fn qemu(mut self, program: Program) -> Self {
+    pub fn program(mut self, program: Program) -> Self {
         self.program = Some(program);
         self
     }

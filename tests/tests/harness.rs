@@ -62,7 +62,7 @@ fn a_missing_exit_device_is_a_timeout_of_its_own() {
 
 #[test]
 fn a_missing_qemu_is_a_skip_that_ci_does_not_tolerate() {
-    let run = Boot::image(Image::Main).qemu(Program::at("/nowhere/qemu")).run();
+    let run = Boot::image(Image::Main).program(Program::at("/nowhere/qemu")).run();
     let Verdict::Skip(skip) = &run.verdict else { panic!("{}", run.verdict) };
     assert!(skip.is_needed_in_ci);
     assert!(skip.reason.contains("/nowhere/qemu"), "{skip}");

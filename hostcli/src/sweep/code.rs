@@ -138,6 +138,19 @@ impl Code {
         self.labels.iter().filter(move |(_, names)| begins(names)).map(|(address, _)| *address)
     }
 
+    /// Returns the addresses of all instructions in a stretch of code, decoded one after the other; `None` where it is
+    /// not code throughout.
+    #[must_use]
+    pub fn instructions(&self, range: Range<u64>) -> Option<Vec<u64>> {
+        let mut addresses = Vec::new();
+        let mut next = range.start;
+        while next < range.end {
+            addresses.push(next);
+            next = self.instruction(next)?.next_ip();
+        }
+        Some(addresses)
+    }
+
     /// Names an address: the nearest label before it, and the distance.
     #[must_use]
     pub fn describe(&self, address: u64) -> String {
