@@ -67,7 +67,7 @@ pub struct Outcome {
     pub failures: u64,
     /// The same by kind.
     pub failures_by_kind: BTreeMap<&'static str, u64>,
-    /// Deepest use of an NMI stack, in bytes.
+    /// Deepest use of an NMI stack, in bytes from its top to the deepest word written.
     pub stack_bytes_max: u32,
     /// Breakpoints in whose handler an NMI arrived: at least so many.
     pub breakpoints_hit: u64,

@@ -56,7 +56,7 @@ impl NmiStack {
     }
 
     /// Returns the deepest use of either stack since [`NmiStack::paint`], in bytes from its top; not less than
-    /// what is never painted.
+    /// what is never painted. It is the deepest word *written*: what a frame reserves and leaves alone does not show.
     ///
     /// # Context
     /// As [`NmiStack::last_arrival`].
