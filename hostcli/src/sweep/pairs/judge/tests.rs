@@ -120,7 +120,7 @@ fn what_the_kernel_noticed_is_counted_by_kind() {
 
 #[test]
 fn a_row_that_ends_before_the_return_is_not_whole() {
-    assert!(!judged(|pairs| drop(pairs.pop())).is_whole);
+    assert!(!judged(|pairs| pairs.truncate(pairs.len() - 1)).is_whole);
     assert!(!judged(|pairs| pairs.last_mut().expect("a pair").third.offset += 1).is_whole);
 }
 
