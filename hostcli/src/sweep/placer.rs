@@ -87,6 +87,16 @@ impl ChunkEnd {
             }),
         }
     }
+
+    /// Takes into account how many reports there were: the kernel refuses before the first one. What it can't go on
+    /// with after that, such as a reserve that abandoned NMIs have used up, is its death.
+    #[must_use]
+    pub fn after(self, reports: usize) -> Self {
+        match self {
+            Self::Refused(why) if reports > 0 => Self::Died(why),
+            end => end,
+        }
+    }
 }
 
 impl Chunk {
@@ -137,7 +147,8 @@ impl Placer for QemuPlacer<'_> {
     fn place(&self, combination: &Combination, request: &Request<'_>) -> Result<Chunk, PlaceError> {
         let limit = LIMIT_BASE + LIMIT_PER_PLACEMENT * (request.last - request.first + 1);
         let boot = self.boot(combination.command_line(request), limit, &[])?;
-        Ok(Chunk::checked(boot.record.messages().placements(), ChunkEnd::of(&boot)?, request))
+        let placements = boot.record.messages().placements();
+        Ok(Chunk::checked(placements, ChunkEnd::of(&boot)?.after(placements.len()), request))
     }
 
     fn pairs(&self, combination: &Combination, request: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
@@ -145,7 +156,9 @@ impl Placer for QemuPlacer<'_> {
         let pairs_max = (request.last - request.first + 1) * (gap_last - gap_first + 1);
         let limit = LIMIT_BASE + LIMIT_PER_PAIR * pairs_max;
         let boot = self.boot(combination.command_line_of_pairs(request), limit, &HPET_SENDS_MESSAGES)?;
-        Ok(PairChunk { pairs: boot.record.messages().pairs().to_vec(), end: ChunkEnd::of(&boot)? })
+        let pairs = boot.record.messages().pairs().to_vec();
+        let end = ChunkEnd::of(&boot)?.after(pairs.len());
+        Ok(PairChunk { pairs, end })
     }
 }
 
@@ -205,6 +218,14 @@ mod tests {
             assert_eq!(chunk.placements, [placement(3)], "{ticks:?}");
             assert!(matches!(chunk.end, ChunkEnd::Died(_)), "{ticks:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_after_a_report_is_a_death() {
+        let refused = || ChunkEnd::Refused("no frame".to_owned());
+        assert_eq!(refused().after(0), refused());
+        assert_eq!(refused().after(1), ChunkEnd::Died("no frame".to_owned()));
+        assert_eq!(ChunkEnd::Complete.after(1), ChunkEnd::Complete);
     }
 
     #[test]
