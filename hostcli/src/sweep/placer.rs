@@ -16,7 +16,7 @@ const LIMIT_BASE: Duration = Duration::from_secs(15);
 /// Wall time of one placement: ten times what it takes on a busy host.
 const LIMIT_PER_PLACEMENT: Duration = Duration::from_millis(10);
 
-/// Wall time of one pair: ten times what it takes on a busy host.
+/// Wall time of one pair: several times what it takes on a busy host, which was 0.25 ms.
 const LIMIT_PER_PAIR: Duration = Duration::from_millis(1);
 /// What lets the HPET send the third NMI.
 const HPET_SENDS_MESSAGES: [&str; 2] = ["-global", "hpet.msi=on"];
