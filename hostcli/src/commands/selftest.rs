@@ -22,7 +22,7 @@ pub struct Args {
 /// The self-tests.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Test {
-    /// Place a second NMI at every instruction boundary of the NMI entries
+    /// Place a second NMI, and a third, at every instruction boundary of the NMI entries
     Nmi(nmi::Args),
     /// Count the instructions of an NMI with each entry, phase by phase
     Cost(cost::Args),

@@ -18,7 +18,7 @@ const BUDGET: [&str; 2] = ["-device", "ib700"];
 /// Wall time of a machine: for what the budget does not see, such as a QEMU that hangs.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Wall time of one pair: ten times what it takes on a busy host.
+/// Wall time of one pair: several times what it takes on a busy host, which was 0.25 ms.
 const LIMIT_PER_PAIR: Duration = Duration::from_millis(1);
 /// What lets the HPET send the third NMI.
 const HPET_SENDS_MESSAGES: [&str; 2] = ["-global", "hpet.msi=on"];
@@ -88,13 +88,9 @@ impl ChunkEnd {
     pub fn of(boot: &Boot) -> Result<Self, PlaceError> {
         let says = boot.ending.to_string();
         let messages = boot.record.messages();
-        let has_begun = !messages.placements().is_empty() || !messages.pairs().is_empty();
-        Ok(match &boot.ending {
+        let end = match &boot.ending {
             Ending::Completed => Self::Complete,
-            // A refusal comes first of all. Later the kernel can only lack what a broken entry has used up.
-            Ending::Fatal(report) if report.cause == FatalCause::Configuration && !has_begun => {
-                Self::Refused(says)
-            }
+            Ending::Fatal(report) if report.cause == FatalCause::Configuration => Self::Refused(says),
             Ending::Reset => Self::Died(format!("{says}, or its budget of instructions was used up")),
             Ending::Fatal(_) | Ending::Speechless(_) | Ending::Unfinished | Ending::Hang { .. } => {
                 Self::Died(says)
@@ -106,7 +102,17 @@ impl ChunkEnd {
                     command: boot.command_line.to_string(),
                 });
             }
-        })
+        };
+        Ok(end.after(messages.placements().len() + messages.pairs().len()))
+    }
+
+    /// Takes into account how many reports there were: the kernel refuses before the first one. What it can't go on
+    /// with after that, such as a reserve that abandoned NMIs have used up, is its death.
+    fn after(self, reports: usize) -> Self {
+        match self {
+            Self::Refused(why) if reports > 0 => Self::Died(why),
+            end => end,
+        }
     }
 }
 
@@ -235,6 +241,14 @@ mod tests {
             assert_eq!(chunk.placements, [placement(3)], "{ticks:?}");
             assert!(matches!(chunk.end, ChunkEnd::Died(_)), "{ticks:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_after_a_report_is_a_death() {
+        let refused = || ChunkEnd::Refused("no frame".to_owned());
+        assert_eq!(refused().after(0), refused());
+        assert_eq!(refused().after(1), ChunkEnd::Died("no frame".to_owned()));
+        assert_eq!(ChunkEnd::Complete.after(1), ChunkEnd::Complete);
     }
 
     #[test]

@@ -340,7 +340,7 @@ pub struct Placement {
 /// `ticks` are those of a [`Placement`]. The third one is raised `gap` ticks after the second, by another device; with a gap of 0 the two are raised at once and
 /// are one NMI. NMI-live is checked by a further, fourth NMI that is in no count.
 ///
-/// There are hundreds of thousands of these on one line, so addresses are offsets: 23 bytes on the line where a [`Placement`] has 30.
+/// There are hundreds of thousands of these on one line, so addresses are offsets: about 22 bytes on the line, where two full addresses alone would take 20.
 ///
 /// | field | type | unit | meaning |
 /// |---|---|---|---|

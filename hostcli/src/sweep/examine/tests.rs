@@ -9,10 +9,13 @@ use crate::sweep::combination::PairRequest;
 use crate::sweep::dispatch::{CASES, Staged};
 use crate::sweep::placer::{Chunk, ChunkEnd, PairChunk};
 use crate::sweep::trace::{Step, StepKind, Trace};
-use nmiprof_wire::{CaseReport, Failure, Fatal, FaultReturn, Frame, NestedReturn, NmiEntry, Unmask};
+use nmiprof_wire::{CaseReport, Failure, Fatal, FaultReturn, Frame, NestedReturn, NmiEntry, Pair, Unmask};
 
 /// Ticks from arming the timer to the first boundary.
 const OFFSET: u32 = 30;
+
+/// Mutants that take a third NMI.
+const SHOW_IN_PAIRS: [&str; 1] = ["save-again"];
 
 /// A machine that lands each NMI where it belongs.
 struct StandIn {
@@ -76,8 +79,13 @@ impl Placer for StandIn {
         })
     }
 
-    fn pairs(&self, _: &Combination, _: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
-        unreachable!("a made-up trace is of no entry, so there are no pairs")
+    /// Fails in the first pair of the mutants that show in pairs, and says no more.
+    fn pairs(&self, _: &Combination, request: &PairRequest<'_>) -> Result<PairChunk, PlaceError> {
+        let failures = u32::from(SHOW_IN_PAIRS.contains(&request.mutant));
+        let first = Pair { ticks: request.first, failures, ..Pair::default() };
+        let every = (request.first..=request.last)
+            .flat_map(|ticks| (request.gaps.0..=request.gaps.1).map(move |gap| Pair { ticks, gap, ..first }));
+        Ok(PairChunk { pairs: every.collect(), end: ChunkEnd::Complete })
     }
 
     fn stage(&self, _: &Combination, staging: &Staging<'_>) -> Result<Staged, PlaceError> {
@@ -156,6 +164,53 @@ fn a_sound_entry_under_a_broken_dispatcher_is_a_failure() {
     let outcome = examine(&stand_in, NmiEntry::Tristate);
     assert_eq!(outcome.failures_by_kind["dispatch"], 2 * CASES.len() as u64);
     assert!(!outcome.is_as_claimed());
+}
+
+/// The code of an entry in a row, and one instruction elsewhere in place of the handler.
+fn reference_of(combination: &Combination, code: &Code) -> Reference {
+    let entry = code.entry(&combination.label()).expect("it is built in");
+    let call = code.address(&format!("{}_iretq", combination.label())).expect("a label") - 1;
+    let retired = |address| Step { address, kind: StepKind::Retired };
+    let mut steps: Vec<_> = (entry.start..call).map(retired).collect();
+    steps.push(Step { kind: StepKind::Iret, ..retired(7) });
+    steps.extend((call..entry.end).map(retired));
+    steps.push(retired(8));
+    let boundaries = Boundaries::of(&Trace::new(steps), &entry, combination.unmask);
+    Reference { boundaries, windows: Vec::new() }
+}
+
+#[test]
+fn a_mutant_that_survives_the_sweep_is_tried_with_a_third_nmi() {
+    let stand_in = StandIn::default();
+    let (code, program) = (Code::parse(images::SELFTEST).expect("ELF"), Program::at("/nowhere/qemu"));
+    let combination = combination(NmiEntry::Rostedt);
+    let reference = reference_of(&combination, &code);
+    let mut pairing = Pairing::new(&combination, &reference, &code).expect("the entry has its labels");
+    pairing.aligned =
+        pairing.demand.rows().into_iter().map(|(position, tick)| (tick + 1, position)).collect();
+    assert!(!pairing.rows(Scope::Windows).is_empty());
+    let examiner = Examiner {
+        program: &program,
+        image: images::SELFTEST,
+        code: &code,
+        placer: &stand_in,
+        mutants_max: usize::MAX,
+        scope: Scope::Windows,
+    };
+    let (ticks, deaths_max) = (100, SOUND_DEATHS_MAX);
+    let plan = Plan {
+        combination: &combination,
+        mutant: "",
+        ticks,
+        ticks_max: ticks,
+        deaths_max,
+        stops_at_failure: false,
+    };
+    let mutants = examiner.mutants(&plan, &Sweep::default(), Some(&pairing), &|_| {}).expect("no host fails");
+    assert_eq!((mutants.caught, &mutants.caught_by_pairs[..]), (1, &["save-again"][..]));
+    assert_eq!(mutants.survived.len(), mutants.total - 2, "all but that and the one that is not built");
+    let without = examiner.mutants(&plan, &Sweep::default(), None, &|_| {}).expect("no host fails");
+    assert_eq!((without.caught, without.survived.len()), (0, mutants.total - 1), "nothing to try it with");
 }
 
 #[test]
