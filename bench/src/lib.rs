@@ -47,8 +47,11 @@ pub fn flat_line(samples: u64) -> Vec<u8> {
     let mut encoder = BlockEncoder::new(false);
     let mut first_sample = 0;
     for number in 0..samples {
-        let sample =
-            Sample { time: number * 100_183, ip: 0xffff_ffff_8010_0000 + (number * 7919) % 65_536, stack: 0 };
+        let sample = Sample {
+            time: number * 100_183,
+            ip: 0xffff_ffff_8010_0000 + (number * 7919) % 65_536,
+            ..Sample::default()
+        };
         if encoder.push(sample).is_err() {
             send(&mut line, &encoder, first_sample);
             first_sample += u64::from(encoder.count());

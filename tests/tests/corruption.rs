@@ -58,7 +58,7 @@ fn damage_costs_the_frames_that_it_touched_and_no_other() {
         damaged.check_frames();
         damaged.check_record();
         fs::write(&file, &damaged.bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let input = InputArgs { input: file.clone(), vmlinux: None };
+        let input = InputArgs { input: file.clone(), vmlinux: None, programs: Vec::new() };
         damaged.check_exit_status(&info::Args { input, json: true });
         Ok(())
     });

@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn hostile_introductions_and_output_are_bounded_and_cleaned() {
         let mut processes = Processes::default();
-        for number in 1..2 * PROCESSES_MAX as u32 {
+        for number in (1..).take(2 * PROCESSES_MAX) {
             let _ = processes.take(&process(number, "\x1b[2J"));
         }
         assert_eq!(processes.all().len(), PROCESSES_MAX);

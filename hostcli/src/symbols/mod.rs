@@ -7,15 +7,15 @@
 //!   ELF symbol table, else nothing.
 
 mod image;
+mod lookup;
 mod programs;
 mod symbolizer;
-mod symbols;
 mod table;
 
 pub use image::{Image, SymbolError};
+pub use lookup::Symbols;
 pub use programs::{Programs, keep};
 pub use symbolizer::{Resolved, SourceFrame, Symbolizer};
-pub use symbols::Symbols;
 
 /// Name of what has no name.
 pub const UNKNOWN: &str = "[unknown]";
