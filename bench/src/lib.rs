@@ -55,8 +55,7 @@ pub fn flat_line(samples: u64) -> Vec<u8> {
         let sample = Sample {
             time: number * 100_183,
             ip: 0xffff_ffff_8010_0000 + (number * 7919) % 65_536,
-            stack: 0,
-            process: 0,
+            ..Sample::default()
         };
         if encoder.push(sample).is_err() {
             send(&mut line, &encoder, first_sample);

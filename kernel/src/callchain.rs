@@ -11,6 +11,7 @@
 //! misses the function's direct caller: frame pointers can't tell.
 
 use crate::arch::fallible;
+use crate::arch::frame::IretFrame;
 use crate::arch::layout::is_user;
 use crate::memory::space;
 use crate::memory::stack::{Frames, StackRange};
@@ -50,10 +51,10 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Starts from the registers of interrupted code that should be on `stack`.
+    /// Starts from the registers of interrupted code that should be on the stack of `frames`.
     #[inline]
-    pub fn new(stack: &StackRange, stack_pointer: u64, frame_pointer: u64) -> Self {
-        Self { frames: stack.frames_above(stack_pointer), frame: frame_pointer }
+    pub fn new(frames: Frames, stack_pointer: u64, frame_pointer: u64) -> Self {
+        Self { frames: frames.above(stack_pointer), frame: frame_pointer }
     }
 
     /// Tells whether a walk that goes no further has come to the outermost function.
@@ -81,26 +82,38 @@ pub fn genuine(words: impl Iterator<Item = u64>, user: bool) -> usize {
     words.take_while(|word| space::is_text(*word) || (user && is_user(*word, 1))).count()
 }
 
-/// Goes on where a walk has left the kernel's stack: with the user code that entered the kernel, if any did. Hands
-/// its address and its return addresses to `push`, at most `depth_max`.
+/// Hands the return addresses of interrupted code to `push`, innermost first, at most `depth_max`: those of the
+/// kernel, and then the user code that entered it, if any did.
 ///
 /// # Context
 /// Any, the NMI included; may fault, as [`walk_user`].
-pub fn walk_on(
-    stack: &StackRange,
-    stack_pointer: u64,
-    walk: &Walk,
-    depth_max: usize,
-    mut push: impl FnMut(u64),
-) -> End {
-    let Some(depth_left) = depth_max.checked_sub(1) else {
-        return End::Truncated(Cut::Depth);
-    };
-    let Some(user) = stack.entered_from(stack_pointer) else {
+pub fn walk(interrupted: &IretFrame, frame_pointer: u64, depth_max: usize, mut push: impl FnMut(u64)) -> End {
+    if interrupted.is_user() {
+        return walk_user(interrupted.rsp, frame_pointer, depth_max, push);
+    }
+    let Some(stack) = StackRange::of_thread(interrupted.rsp) else {
         return End::Truncated(Cut::Pointer);
     };
-    push(user.rip);
-    walk_user(user.rsp, walk.frame, depth_left, push)
+    let mut walk = Walk::new(stack.frames(), interrupted.rsp, frame_pointer);
+    let mut depth = 0;
+    while depth < depth_max {
+        let Some(address) = walk.next() else { break };
+        push(address);
+        depth += 1;
+    }
+    if walk.is_complete() {
+        return End::Complete;
+    }
+    let Some(depth_left) = (depth_max - depth).checked_sub(1) else {
+        return End::Truncated(Cut::Depth);
+    };
+    match stack.entered_from(interrupted.rsp) {
+        Some(user) => {
+            push(user.rip);
+            walk_user(user.rsp, walk.frame, depth_left, push)
+        }
+        None => End::Truncated(Cut::Pointer),
+    }
 }
 
 /// Hands the return addresses of user code to `push`, innermost first, at most `depth_max`.

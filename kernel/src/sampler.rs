@@ -4,7 +4,7 @@
 //! up in the NMI: the drain does that, and finds out which of the words are return addresses.
 
 use nmiprof_pmu::{Overflow, Pmu, VirtualPmu};
-use nmiprof_ring::{Grant, Producer};
+use nmiprof_ring::Producer;
 use nmiprof_wire::Mode;
 
 use crate::arch::apic::LocalApic;
@@ -13,8 +13,9 @@ use crate::arch::layout::PAGE_BYTES;
 use crate::arch::{cpu, paging};
 use crate::callchain::{self, Cut, DEPTH_MAX, End, Walk};
 use crate::memory::ring_memory::RingMemory;
-use crate::memory::stack::StackRange;
+use crate::memory::stack::{self, Frames};
 use crate::nmi::Interrupted;
+use crate::nmi::counters::Counters;
 
 /// Words of a payload before its return addresses.
 pub const FIXED_WORDS: usize = 2;
@@ -25,8 +26,30 @@ pub struct Sampler {
     pub pmu: VirtualPmu<LocalApic>,
     ring: Producer<'static, RingMemory>,
     detail: Detail,
-    /// The detail is the least there is.
-    is_plain: bool,
+    form: Form,
+    /// The frames on the stack of the thread that made this.
+    frames: Frames,
+}
+
+/// How a sample is stored: the usual details have code of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Time and address.
+    Plain,
+    /// Those and the call chain of the one thread that there is.
+    Chain,
+    /// Whatever the detail says.
+    Any,
+}
+
+impl Form {
+    const fn of(detail: Detail) -> Self {
+        match detail {
+            Detail { chains: false, spaces: false, mode: Mode::Any } => Self::Plain,
+            Detail { chains: true, spaces: false, mode: Mode::Any } => Self::Chain,
+            _ => Self::Any,
+        }
+    }
 }
 
 /// What a sample has besides time and address, and which samples are kept.
@@ -93,7 +116,7 @@ impl Tag {
 impl Sampler {
     /// Creates a sampler that writes to `ring`.
     pub fn new(pmu: VirtualPmu<LocalApic>, ring: Producer<'static, RingMemory>, detail: Detail) -> Self {
-        Self { pmu, ring, detail, is_plain: detail == Detail::PLAIN }
+        Self { pmu, ring, detail, form: Form::of(detail), frames: stack::current().frames() }
     }
 
     /// Gives the ring back.
@@ -111,20 +134,23 @@ impl Sampler {
             Overflow::NotMine => 0,
             Overflow::Partial => 1,
             Overflow::Complete => {
-                self.take(interrupted);
+                // In this order, and not by a jump for all three: the plain one is the yardstick.
+                if self.form == Form::Plain {
+                    self.store_plain(interrupted);
+                } else if self.form == Form::Chain {
+                    self.store_with_chain(interrupted);
+                } else {
+                    self.store_any(&interrupted.nmi.counters, interrupted.frame, interrupted.frame_pointer);
+                }
                 1
             }
         }
     }
 
-    /// Stores a sample; the ring counts it if it can't be.
+    /// Stores a sample of time and address; the ring counts it if it can't be.
     #[inline(always)]
-    fn take(&mut self, interrupted: &Interrupted<'_>) {
-        if !self.is_plain {
-            return self.take_in_detail(interrupted);
-        }
-        // Counted before the ring is tried, and independently of what becomes of the sample.
-        interrupted.nmi.counters.overflows.increment();
+    fn store_plain(&mut self, interrupted: &Interrupted<'_>) {
+        count_overflow(&interrupted.nmi.counters);
         #[cfg(feature = "selftest")]
         if crate::selftest::mutant_skips_this_write() {
             return;
@@ -134,15 +160,10 @@ impl Sampler {
         let _ = self.ring.store(Tag::default().to_bits(), fixed);
     }
 
-    /// Stores a sample with more than that.
-    ///
-    /// What the mode leaves out is no overflow: the event is that of the other privilege level.
+    /// Stores a sample with its call chain.
     #[inline(always)]
-    fn take_in_detail(&mut self, interrupted: &Interrupted<'_>) {
-        if !self.detail.keeps(interrupted.frame) {
-            return;
-        }
-        interrupted.nmi.counters.overflows.increment();
+    fn store_with_chain(&mut self, interrupted: &Interrupted<'_>) {
+        count_overflow(&interrupted.nmi.counters);
         #[cfg(feature = "selftest")]
         if crate::selftest::mutant_skips_this_write() {
             return;
@@ -151,56 +172,41 @@ impl Sampler {
         let frame = interrupted.frame;
         record.push(cpu::timestamp());
         record.push(frame.rip);
-        let mut tag = Tag::default();
-        if self.detail.chains {
-            push_chain(&mut record, &mut tag, frame, interrupted.frame_pointer);
-        }
-        if self.detail.spaces {
-            tag.space = paging::loaded().start_address().as_u64() / PAGE_BYTES;
-        }
-        record.commit(tag.to_bits());
+        let walk = record.extend(Walk::new(self.frames, frame.rsp, interrupted.frame_pointer));
+        record.commit(Tag { truncated: !walk.is_complete(), ..Tag::default() }.to_bits());
     }
-}
 
-/// Stores the call chain of interrupted code: the kernel's part, and then the user's.
-#[inline(always)]
-fn push_chain(
-    record: &mut Grant<'_, RingMemory>,
-    tag: &mut Tag,
-    interrupted: &IretFrame,
-    frame_pointer: u64,
-) {
-    let stack = StackRange::of_thread(interrupted.rsp).filter(|_| !interrupted.is_user());
-    if let Some(stack) = &stack {
-        let walk = record.extend(Walk::new(stack, interrupted.rsp, frame_pointer));
-        if walk.is_complete() {
+    /// Stores a sample with whatever the detail says: apart, so that the usual ones do not pay for its registers.
+    #[inline(never)]
+    fn store_any(&mut self, counters: &Counters, frame: &IretFrame, frame_pointer: u64) {
+        // What the mode leaves out is no overflow: the event is that of the other privilege level.
+        if !self.detail.keeps(frame) {
             return;
         }
-        return push_user(record, tag, |depth, push| {
-            callchain::walk_on(stack, interrupted.rsp, &walk, depth, push)
-        });
-    }
-    push_user(record, tag, |depth, push| {
-        if interrupted.is_user() {
-            callchain::walk_user(interrupted.rsp, frame_pointer, depth, push)
-        } else {
-            // On no stack of a thread.
-            End::Truncated(Cut::Pointer)
+        count_overflow(counters);
+        #[cfg(feature = "selftest")]
+        if crate::selftest::mutant_skips_this_write() {
+            return;
         }
-    });
+        let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
+        let spaces = self.detail.spaces;
+        let space = if spaces { paging::loaded().start_address().as_u64() / PAGE_BYTES } else { 0 };
+        let tag = Tag { space, ..Tag::default() };
+        record.push(cpu::timestamp());
+        record.push(frame.rip);
+        if !self.detail.chains {
+            return record.commit(tag.to_bits());
+        }
+        let end = callchain::walk(frame, frame_pointer, DEPTH_MAX, |address| {
+            record.push(address);
+        });
+        let (truncated, faulted) = (end != End::Complete, end == End::Truncated(Cut::Fault));
+        record.commit(Tag { truncated, faulted, user: true, ..tag }.to_bits());
+    }
 }
 
-/// Stores what a walk over user code hands out, as far as there is room, and how it ended.
-#[cold]
-fn push_user(
-    record: &mut Grant<'_, RingMemory>,
-    tag: &mut Tag,
-    walk: impl FnOnce(usize, &mut dyn FnMut(u64)) -> End,
-) {
-    let end = walk(record.room(), &mut |address| {
-        record.push(address);
-    });
-    tag.user = true;
-    tag.truncated = end != End::Complete;
-    tag.faulted = end == End::Truncated(Cut::Fault);
+/// Counts an overflow: before the ring is tried, and independently of what becomes of the sample.
+#[inline(always)]
+fn count_overflow(counters: &Counters) {
+    counters.overflows.increment();
 }

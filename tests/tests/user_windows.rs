@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use nmiprof::capture::Identity;
 use nmiprof::images::Image;
 use nmiprof::sweep::Code;
+use nmiprof_tests::samples::samples;
 use nmiprof_tests::{Boot, Completed};
 use nmiprof_wire::ProcessOutcome;
 
@@ -107,5 +108,40 @@ fn nested_nmis_and_faults_in_these_windows_break_nothing() {
             assert!(windows[0] > 10 && windows[1] > 5, "{windows:?}");
             assert!(nmis.nested > 0 && nmis.page_faults > 0, "{nmis:?}");
         }
+    }
+}
+
+/// The labels in an entry's code at which it takes an NMI for a nested one, wherever the entry has such.
+fn nested_labels(code: &Code, nmi: &str) -> Vec<u64> {
+    let ends = ["_repeat", "_window", "_restart", "_again", "_iretq"];
+    let labels = ends.iter().filter_map(|end| code.address(&format!("nmi_{nmi}{end}")));
+    labels.collect()
+}
+
+#[test]
+fn a_user_who_jumps_into_an_entry_is_not_taken_for_an_nmi() {
+    let code = Code::parse(Image::Selftest.elf()).expect("an ELF");
+    for nmi in ENTRIES {
+        let labels = nested_labels(&code, nmi);
+        assert!(!labels.is_empty(), "{nmi}");
+        let attacks: Vec<String> =
+            labels.iter().map(|label| format!("hostile jump-on {label} {}", NMI_STACK_TOP - 8)).collect();
+        let words = format!("selftest=windows nmi={nmi} period=1 mode=user duration_ns=20000000000");
+        let boot = Boot::image(Image::Selftest).append(&words);
+        let boot = attacks.iter().fold(boot, |boot, attack| boot.user_program(attack));
+        let Some(run) = boot.run().passed() else { return };
+        let nmis = run.record.accounts().total().nmi;
+        assert!(nmis.nested == 0 && !run.record.accounts().is_nmi_inconsistent(), "{nmi}: {nmis:?}");
+        for process in run.record.processes().all() {
+            assert!(
+                matches!(process.outcome, Some(ProcessOutcome::Killed { vector: 14, .. })),
+                "{process:?}"
+            );
+        }
+        // The NMI came between the jump and the fault of the fetch.
+        let ips: BTreeSet<u64> = samples(&run.capture).iter().map(|sample| sample.ip).collect();
+        let hit = labels.iter().filter(|label| ips.contains(label)).count();
+        println!("{nmi}: an NMI at {hit} of {} such addresses, in user mode", labels.len());
+        assert_eq!(hit, labels.len(), "{nmi}");
     }
 }

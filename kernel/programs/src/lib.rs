@@ -30,7 +30,7 @@ pub use start::Arguments;
 #[macro_export]
 macro_rules! program {
     ($main:path) => {
-        extern "C" fn program_start(stack: *const usize) -> ! {
+        extern "C" fn program_start(stack: usize) -> ! {
             $crate::start::run(stack, $main)
         }
 

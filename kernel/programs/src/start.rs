@@ -4,6 +4,7 @@
 
 use core::ffi::{CStr, c_char};
 use core::panic::PanicInfo;
+use core::ptr;
 
 use crate::call;
 
@@ -37,7 +38,7 @@ impl Arguments {
             return None;
         }
         // SAFETY: the kernel put so many pointers there, and the stack's start is never used for anything else.
-        let text = unsafe { *self.pointers.add(index) };
+        let text = unsafe { *self.pointers.wrapping_add(index) };
         // SAFETY: each points to a text that ends with a zero.
         unsafe { CStr::from_ptr(text) }.to_str().ok()
     }
@@ -52,10 +53,13 @@ impl Arguments {
     }
 }
 
-/// Runs the program: what [`program!`](crate::program) calls.
-pub fn run(stack: *const usize, main: fn(Arguments) -> u64) -> ! {
+/// Runs the program: what [`program!`](crate::program) calls, with the first stack pointer.
+#[doc(hidden)]
+pub fn run(stack: usize, main: fn(Arguments) -> u64) -> ! {
+    let count: *const usize = ptr::with_exposed_provenance(stack);
     // SAFETY: the kernel starts a program with RSP at the number of arguments, and their pointers follow.
-    let arguments = unsafe { Arguments { pointers: stack.add(1).cast(), len: *stack } };
+    let len = unsafe { *count };
+    let arguments = Arguments { pointers: count.wrapping_add(1).cast(), len };
     call::exit(main(arguments))
 }
 

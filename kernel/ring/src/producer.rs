@@ -162,7 +162,7 @@ impl<'g, M: Memory> Grant<'g, M> {
     /// Returns how many payload words there is room for.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "at most `MAX_PAYLOAD_WORDS`")]
-    pub const fn room(&self) -> usize {
+    const fn room(&self) -> usize {
         self.payload_words_max.wrapping_sub(self.payload_words) as usize
     }
 

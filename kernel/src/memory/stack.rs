@@ -143,11 +143,10 @@ impl StackRange {
         self.start().saturating_sub(FRAME_BYTES)
     }
 
-    /// Returns what reads the frames of called functions above a stack pointer.
+    /// Returns what reads the frames of called functions.
     #[inline]
-    pub fn frames_above(&self, stack_pointer: u64) -> Frames {
-        let below = stack_pointer.max(self.bottom).wrapping_sub(1);
-        Frames { below, outermost: self.outermost_frame() }
+    pub const fn frames(&self) -> Frames {
+        Frames { below: self.bottom.wrapping_sub(1), outermost: self.outermost_frame() }
     }
 }
 
@@ -164,6 +163,12 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// Leaves out what is below a stack pointer.
+    #[inline]
+    pub fn above(self, stack_pointer: u64) -> Self {
+        Self { below: self.below.max(stack_pointer.wrapping_sub(1)), ..self }
+    }
+
     /// Reads the frame at an address, if it lies in the stack and above those read before.
     ///
     /// # Context

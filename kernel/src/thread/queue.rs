@@ -21,7 +21,7 @@ pub(super) enum State {
 }
 
 /// All threads, in the order in which they take turns.
-#[expect(clippy::vec_box, reason = "the switch keeps the address of a thread, which must not move")]
+#[expect(clippy::vec_box, reason = "a switch writes to its thread while the queue may grow")]
 pub(super) struct Queue(Vec<Box<Thread>>);
 
 /// What to do next.

@@ -37,14 +37,14 @@ mod tree {
         let mut lengths = 0;
         for number in 0..words {
             let word = spell(number);
-            lengths += word.len();
+            lengths += word.len() as u64;
             insert(&mut tree, word);
         }
         let mut wrong = 0;
         for _ in 0..rounds {
             let mut walked = Vec::new();
             walk(&tree, &mut walked);
-            let sum: usize = walked.iter().map(|(word, count)| word.len() * *count as usize).sum();
+            let sum: u64 = walked.iter().map(|(word, count)| word.len() as u64 * count).sum();
             let total: u64 = walked.iter().map(|(_, count)| count).sum();
             let sorted = walked.windows(2).all(|pair| pair[0].0 < pair[1].0);
             wrong += u64::from(!sorted || total != words || sum != lengths);

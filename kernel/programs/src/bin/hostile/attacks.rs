@@ -9,14 +9,18 @@ use core::ptr;
 /// Reads a word that may not be the program's.
 pub(crate) fn read(address: u64) -> u64 {
     // SAFETY: none; that is the point.
-    unsafe { ptr::read_volatile(ptr::with_exposed_provenance(address as usize)) }
+    unsafe { ptr::read_volatile(pointer(address)) }
 }
 
 /// Writes a word that may not be the program's.
 pub(crate) fn write(address: u64) -> u64 {
     // SAFETY: none; that is the point.
-    unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut::<u64>(address as usize), 1) };
+    unsafe { ptr::write_volatile(pointer(address), 1) };
     1
+}
+
+fn pointer(address: u64) -> *mut u64 {
+    ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or_default())
 }
 
 /// Goes to an address that may not be the program's.
@@ -73,6 +77,7 @@ pub(crate) fn step() -> u64 {
 }
 
 /// Executes an instruction that a program may not, or may but must not survive.
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "each is a line of the same table")]
 pub(crate) fn instruction(number: u64) -> u64 {
     // SAFETY: (all of them) none; each raises an exception.
     unsafe {
