@@ -68,7 +68,8 @@ pub fn run(options: &Options<'_>, session: &mut Session, old: &[AddressSpace]) {
     );
 }
 
-/// Times a line of instructions with one sample in it.
+/// Times a line of instructions with one sample in it: always the same code, so that it costs the same.
+#[inline(never)]
 fn time_line(session: &mut Session, period: u64) -> u64 {
     let mut ticks = 0;
     session.sample(period, || {
