@@ -55,7 +55,7 @@ fn number(line: &str, key: &str) -> u64 {
     digits.parse().unwrap_or_else(|_| panic!("a number after `{key}` in {line}"))
 }
 
-// case 18, case 38
+// cases 18, 38
 #[test]
 fn all_three_choices_of_ring_memory_store_the_same_samples() {
     let mut all = Vec::new();
@@ -82,7 +82,8 @@ fn all_three_choices_of_ring_memory_store_the_same_samples() {
     assert!(all.iter().all(|count| *count > 15_000), "{all:?}");
 }
 
-// case 24: nothing faults, so nothing unmasks NMIs inside the handler
+// case 24
+// Nothing faults, so nothing unmasks NMIs inside the handler
 #[test]
 fn without_faults_the_naive_entry_is_sound() {
     for ring in [RingMode::Sync, RingMode::Direct] {
@@ -116,7 +117,8 @@ fn the_first_fault_inside_an_nmi_is_reported_once_on_request() {
     }
 }
 
-// case 18: a gibibyte of ring in a machine of 128 MiB; frames and tables for what is touched, and no more
+// case 18
+// A gibibyte of ring in a machine of 128 MiB; frames and tables for what is touched, and no more
 #[test]
 fn memory_used_is_proportional_to_pages_touched() {
     const WORDS: &str = "ring_bytes=1073741824 period=2003 chains=on";
@@ -145,7 +147,8 @@ fn memory_used_is_proportional_to_pages_touched() {
     }
 }
 
-// case 22: memory is used up for good, while sampling
+// case 22
+// Memory is used up for good, while sampling
 #[test]
 fn running_out_of_memory_costs_samples_and_nothing_else() {
     const WORDS: &str = "ring_bytes=67108864 period=1009 chains=on duration_ns=200000000";
@@ -158,7 +161,8 @@ fn running_out_of_memory_costs_samples_and_nothing_else() {
     assert!(run.record.messages().workloads().iter().all(|workload| workload.steps > 0));
 }
 
-// case 22: the same machine, whose ring gives its pages back, does not run out
+// case 22
+// The same machine, whose ring gives its pages back, does not run out
 #[test]
 fn decommitting_makes_a_large_ring_fit_into_a_small_machine() {
     const WORDS: &str = "ring_bytes=67108864 period=1009 chains=on duration_ns=200000000 decommit=8";
@@ -169,7 +173,8 @@ fn decommitting_makes_a_large_ring_fit_into_a_small_machine() {
     assert!(total.memory.decommitted > 1000 && total.ring_pages < 64, "{total:?}");
 }
 
-// cases 3, 18: pages come and go, and every first touch provokes a nested NMI
+// cases 3, 18
+// Pages come and go, and every first touch provokes a nested NMI
 #[test]
 fn decommitted_pages_are_touched_first_again_and_again() {
     for entry in NmiEntry::ALL.iter().filter(|entry| **entry != NmiEntry::Naive) {
@@ -200,7 +205,8 @@ fn decommitting_what_does_not_come_and_go_is_refused() {
 /// A ring of two pages, and so many overflows in each gap between draining and releasing that it would go round.
 const GAP: &str = "ring_bytes=8192 decommit=1 period=1009 duration_ns=100000000";
 
-// case 62, in the gap
+// case 62
+// In the gap
 #[test]
 fn nmis_between_draining_and_releasing_a_page_find_the_ring_full() {
     let Some(run) = selftest(&format!("{GAP} selftest=decommit-gap")) else { return };
@@ -259,7 +265,8 @@ fn hex(line: &str, key: &str) -> u64 {
     u64::from_str_radix(&digits, 16).expect("a hexadecimal number")
 }
 
-// cases 18, 20, 38: the historical race. Both address spaces are older than the ring; the NMI is the first to notice.
+// cases 18, 20, 38
+// The historical race. Both address spaces are older than the ring; the NMI is the first to notice.
 #[test]
 fn an_nmi_at_every_instruction_of_a_switch_brings_the_loaded_address_space_up_to_date() {
     for entry in NmiEntry::ALL.iter().filter(|entry| **entry != NmiEntry::Naive) {
@@ -318,8 +325,10 @@ fn a_fault_handler_that_trusts_the_current_process_fails_in_the_middle_of_the_sw
     );
 }
 
-// case 21: two CPUs install the same entry, played by one
-// case 23: bad addresses of every kind, from inside an NMI and from inside the one that nests there
+// case 21
+// Two CPUs install the same entry, played by one
+// case 23
+// Bad addresses of every kind, from inside an NMI and from inside the one that nests there
 #[test]
 fn reading_a_user_stack_from_an_nmi_kills_nothing() {
     for entry in NmiEntry::ALL.iter().filter(|entry| **entry != NmiEntry::Naive) {

@@ -122,7 +122,9 @@ impl Segments {
 
 /// A data segment that only the kernel may look at, and whose limit, in bytes, is the CPU's number.
 fn number_segment(number: u16) -> u64 {
-    let flags = DescriptorFlags::PRESENT | DescriptorFlags::USER_SEGMENT | DescriptorFlags::ACCESSED;
+    let kind = DescriptorFlags::PRESENT | DescriptorFlags::USER_SEGMENT | DescriptorFlags::ACCESSED;
+    // No stack segment, for it can't be written; and of 32 bits, so that nobody need know that (case 32).
+    let flags = kind | DescriptorFlags::DEFAULT_SIZE;
     flags.bits() | u64::from(number)
 }
 
