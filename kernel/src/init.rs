@@ -39,9 +39,10 @@ pub fn memory(boot: &BootInfo) -> Result<(), MapError> {
 }
 
 /// Makes processes of the programs in the boot module, if there is one, and thread 0 of what runs now.
-pub fn processes(boot: &BootInfo) {
+pub fn processes(boot: &BootInfo, options: &Options<'_>) {
     thread::adopt_main(stack::current());
     process::load_all(boot.module()).unwrap_or_else(|error| report::configuration(format_args!("{error}")));
+    refuse_unsound(options, thread::processes() > 0);
 }
 
 /// Selects and makes the workloads: all of them where none is named, unless there are programs to run.
@@ -60,7 +61,7 @@ pub fn workloads(options: &Options<'_>) -> Vec<Task> {
 /// # Panics
 /// If memory does not suffice for the stacks.
 pub fn boot_cpu(options: &Options<'_>) -> &'static PerCpu {
-    refuse_unsound(options);
+    refuse_unsound(options, false);
     refuse_decommit(options);
     let nmi_stack = NmiStack::new(interrupt_stack());
     if options.nmi_entry == NmiEntry::Latched {
@@ -98,8 +99,8 @@ pub fn require_nmi_stack() {
 }
 
 /// Refuses what is known to break an invariant, unless the command line insists.
-fn refuse_unsound(options: &Options<'_>) {
-    let Some(unmasked_by) = unmasked_by(options) else { return };
+fn refuse_unsound(options: &Options<'_>, has_programs: bool) {
+    let Some(unmasked_by) = unmasked_by(options, has_programs) else { return };
     if options.nmi_entry == NmiEntry::Naive && !options.unsafe_nmi {
         report::configuration(format_args!(
             "nmi=naive is unsound here: {unmasked_by}, and the next one destroys the handler's stack; choose \
@@ -109,14 +110,18 @@ fn refuse_unsound(options: &Options<'_>) {
 }
 
 /// Says what unmasks NMIs inside the handler, if anything does.
-fn unmasked_by(options: &Options<'_>) -> Option<&'static str> {
+fn unmasked_by(options: &Options<'_>, has_programs: bool) -> Option<&'static str> {
     if options.unmask == Unmask::Early {
         Some("unmask=early unmasks NMIs in the handler")
     } else if options.fault_return == FaultReturn::Ret {
         None
     } else if options.ring == RingMode::Lazy {
         Some("with ring=lazy and fault_return=iret a page fault inside the NMI unmasks NMIs")
-    } else if matches!(options.selftest, "sweep" | "storm" | "exceptions") {
+    } else if has_programs && options.chains {
+        Some(
+            "with fault_return=iret a page fault inside the NMI unmasks NMIs, and a call chain of user code may fault",
+        )
+    } else if matches!(options.selftest, "sweep" | "pairs" | "storm" | "exceptions" | "cases" | "spaces") {
         Some(
             "this self-test raises exceptions inside the NMI, whatever the ring is, and fault_return=iret unmasks NMIs",
         )

@@ -26,7 +26,7 @@ extern "C" fn profile() -> ! {
         Options::parse(command_line).unwrap_or_else(|error| report::configuration(format_args!("{error}")));
     let cpu = init::boot_cpu(&options);
     if let Some(boot) = BOOT.get() {
-        init::processes(boot);
+        init::processes(boot, &options);
     }
     let mut workloads = init::workloads(&options);
     let prepared = selftest::prepare(&options);

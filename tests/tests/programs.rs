@@ -261,3 +261,22 @@ fn what_is_no_archive_of_programs_is_refused() {
     assert_eq!(report.cause, FatalCause::Configuration);
     assert!(report.message.contains("cpio"), "{}", report.message);
 }
+
+// case 24
+#[test]
+fn the_naive_entry_is_refused_where_a_chain_of_user_code_may_fault() {
+    let boot = || Boot::image(Image::Main).user_program("sieve 1000");
+    let words = |ring: &str, chains: &str, fault_return: &str| {
+        format!("nmi=naive ring={ring} chains={chains} fault_return={fault_return}")
+    };
+    for ring in ["sync", "direct"] {
+        let run = boot().append(&words(ring, "on", "iret")).run();
+        let Some(verdict) = run.verdict() else { return };
+        let Verdict::Fail(Failure::GaveUp(report)) = verdict else { panic!("{ring}: {verdict}") };
+        assert!(report.message.contains("a call chain of user code may fault"), "{}", report.message);
+        for (chains, fault_return) in [("off", "iret"), ("on", "ret")] {
+            let run = boot().append(&words(ring, chains, fault_return)).run();
+            assert!(run.passed().is_some(), "{ring} {chains} {fault_return}");
+        }
+    }
+}
