@@ -47,7 +47,10 @@ impl Memory for Words {
     }
 
     fn words(&self, range: WordRange) -> &[AtomicU64] {
-        &self.0[range.get()]
+        let range = range.get();
+        let is_present = |index: usize| self.present[index / PAGE_WORDS].load(Ordering::Relaxed);
+        assert!(range.clone().all(is_present), "words {range:?} have no frame");
+        &self.words[range]
     }
 
     fn touch(&self, page: PageIndex) -> Result<(), TouchError> {
