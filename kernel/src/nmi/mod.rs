@@ -181,7 +181,6 @@ impl PerCpu {
     ///
     /// # Context
     /// Thread of this CPU.
-    #[cfg(feature = "selftest")]
     pub fn forget_last_rip(&self) {
         // Relaxed: for this CPU's NMIs only.
         self.last_rip.store(NO_RIP, Ordering::Relaxed);

@@ -200,6 +200,8 @@ fn schedule() {
             Choice::Idle => {
                 // The tick may wake somebody, but not switch: this loop does.
                 let _no_preemption = NoPreemption::new();
+                // An NMI finds the halted CPU at one instruction, again and again: that is no row.
+                percpu::current().nmi.forget_last_rip();
                 cpu::wait_for_interrupt();
             }
         }

@@ -196,7 +196,8 @@ impl<'a> Demand<'a> {
     ///
     /// The third NMI is wanted at every later boundary of the entry's own code. Between two boundaries of the body
     /// it is wanted where both come after the last `iretq` of an exception: what the handler did before that
-    /// depends on the NMIs that have come.
+    /// depends on the NMIs that have come. Where exceptions return without one, nothing tells that point, and no
+    /// such pair is wanted; the third NMI comes there all the same.
     #[must_use]
     pub fn of_row(&self, second: usize) -> (Vec<Wanted>, usize) {
         let (mut wanted, mut unreachable) = (Vec::new(), 0);
@@ -208,8 +209,9 @@ impl<'a> Demand<'a> {
                 None => unreachable += 1,
             }
         }
-        let is_settled =
-            self.body.contains(&second) && self.boundaries.inner_irets().iter().all(|iret| *iret < second);
+        let is_settled = self.habits.faults_unmask
+            && self.body.contains(&second)
+            && self.boundaries.inner_irets().iter().all(|iret| *iret < second);
         for third in self.unique.values().copied().filter(|third| is_settled && is_later(third)) {
             if self.can_land(second, third, Pass::Outer) {
                 wanted.push(Wanted { second, third, pass: Pass::Outer });
