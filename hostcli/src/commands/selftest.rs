@@ -6,6 +6,7 @@ mod map;
 pub mod nmi;
 pub mod storm;
 mod table;
+mod workers;
 
 use std::io::Write;
 

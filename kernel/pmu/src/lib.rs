@@ -7,7 +7,16 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod bus;
+pub mod capabilities;
+pub mod counter;
 mod timer;
+pub mod unit;
+
+pub use bus::{GeneralProtection, MsrBus};
+pub use capabilities::{Capabilities, CoreKind, Extras, Interface};
+pub use counter::{Counter, CounterSet};
+pub use unit::{CounterUnit, Encoding};
 
 pub use timer::{CountdownTimer, VirtualPmu};
 

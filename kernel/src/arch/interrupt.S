@@ -12,26 +12,10 @@
 .global interrupt_tick
 // # State: RSP = IretFrame; all registers interrupted; IF clear; DF and GS unknown (not used).
 interrupt_tick:
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
+    push_caller_saved
     cld
     call {handle_tick}
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
+    pop_caller_saved
 .global interrupt_iretq
 // # State: RSP = IretFrame; all registers interrupted.
 interrupt_iretq:

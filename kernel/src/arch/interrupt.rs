@@ -18,6 +18,7 @@ pub const SPURIOUS_VECTORS: [u8; 2] = [0x27, 0xff];
 const STACK_ALIGN: usize = 16;
 
 global_asm!(
+    include_str!("frame.S"),
     include_str!("interrupt.S"),
     handle_tick = sym handle_tick,
     return_failed = sym return_failed,

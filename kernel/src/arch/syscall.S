@@ -34,30 +34,14 @@ syscall_entry:
     push r11
     push {USER_CODE}
     push rcx
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
+    push_caller_saved
 // # State: RSP = SyscallFrame.
     mov rdi, rsp
     call {handle_syscall}
 .global syscall_exit
 // # State: RSP = SyscallFrame; RBX, RBP, R12 to R15 are the user's; IF clear.
 syscall_exit:
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
+    pop_caller_saved
     mov rcx, [rsp + {FRAME_TO_RIP}]
     mov r11, [rsp + {FRAME_TO_RFLAGS}]
     mov rsp, [rsp + {FRAME_TO_RSP}]

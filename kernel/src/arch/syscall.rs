@@ -34,6 +34,7 @@ const _: () =
     assert!(USER_END < 1 << 47, "no SYSCALL ends right below the first address that is not canonical");
 
 global_asm!(
+    include_str!("frame.S"),
     include_str!("syscall.S"),
     handle_syscall = sym handle_syscall,
     USER_RSP = const SYSCALL_STACK + offset_of!(SyscallStack, user_rsp),

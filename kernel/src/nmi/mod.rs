@@ -224,6 +224,8 @@ unsafe impl Sync for PerCpu {}
 /// # Context
 /// NMI; called by the entries only.
 pub(crate) extern "C" fn run(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
+    #[cfg(feature = "selftest")]
+    cpu.nmi.experiment.begin_run(cpu.nmi.stack.read_counters().entries);
     // SAFETY: (1) this is the NMI of the slot's CPU; (2) `end_run` below.
     let Some(sampler) = (unsafe { cpu.nmi.sampler.begin_run() }) else {
         return run_without_sampler(cpu, frame, frame_pointer);
@@ -257,8 +259,6 @@ fn handle<'a>(
     sampler: Option<&'a mut Sampler>,
 ) -> Option<&'a mut Sampler> {
     let nmi = &cpu.nmi;
-    #[cfg(feature = "selftest")]
-    nmi.experiment.begin_run(nmi.stack.read_counters().entries);
     // SAFETY: NMI-once (the caller has taken the sampler's slot), so this is the only reference to it.
     let dispatcher = unsafe { &mut *nmi.dispatcher.get() };
     #[cfg(feature = "selftest")]

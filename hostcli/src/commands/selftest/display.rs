@@ -4,20 +4,8 @@ use std::io::{self, IsTerminal as _, Write};
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-use crate::sweep::{Combination, ExamineError, Outcome};
-
-/// What a worker tells.
-#[derive(Debug)]
-pub(super) enum News {
-    /// It begins with the combination of this index.
-    Started(usize),
-    /// So many placements were done.
-    Placed(u64),
-    /// It is done with a combination.
-    Done(usize, Box<Outcome>),
-    /// The host failed.
-    Failed(ExamineError),
-}
+use super::workers::News;
+use crate::sweep::Combination;
 
 /// Display of a self-test that goes on.
 pub(super) struct Display<'a> {
@@ -34,11 +22,11 @@ impl<'a> Display<'a> {
     }
 
     /// Shows what a worker told. A display that can't be written to is no reason to end a test.
-    pub(super) fn show(&mut self, news: &News, combinations: &[Combination]) {
+    pub(super) fn show(&mut self, news: &News<u64>, combinations: &[Combination]) {
         let name = |index: &usize| combinations.get(*index).map(ToString::to_string).unwrap_or_default();
         match news {
-            News::Placed(placements) => self.placements = self.placements.saturating_add(*placements),
-            News::Done(index, _) if self.bar.is_none() && !self.is_quiet => {
+            News::Progress(_, placements) => self.placements = self.placements.saturating_add(*placements),
+            News::Done(index) if self.bar.is_none() && !self.is_quiet => {
                 drop(writeln!(self.notes, "nmiprof: done: {}", name(index)));
             }
             _ => {}
@@ -46,8 +34,8 @@ impl<'a> Display<'a> {
         let Some(bar) = &self.bar else { return };
         match news {
             News::Started(index) => bar.set_prefix(name(index)),
-            News::Done(..) => bar.inc(1),
-            News::Placed(_) | News::Failed(_) => {}
+            News::Done(_) => bar.inc(1),
+            News::Progress(..) => {}
         }
         bar.set_message(format!("{} placements", HumanCount(self.placements)));
     }

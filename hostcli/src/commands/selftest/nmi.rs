@@ -6,15 +6,13 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::thread;
 
 use nmiprof_wire::{FaultReturn, NestedReturn, NmiEntry, Unmask};
 
-use super::display::{Display, News};
+use super::display::Display;
 use super::map::{Map, Page};
 use super::table;
+use super::workers::run_all;
 use crate::commands::record::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
 use crate::images::Image;
@@ -22,8 +20,6 @@ use crate::machine::{Consent, find_or_install};
 use crate::sweep::pairs::Scope;
 use crate::sweep::{Code, Combination, ExamineError, Examiner, Outcome, QemuPlacer};
 
-/// Combinations that are examined at the same time.
-const WORKERS: usize = 2;
 /// The image that has the sweep.
 const SWEPT: Image = Image::Selftest;
 
@@ -140,8 +136,12 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<co
         scope: args.scope(),
     };
     let combinations = args.combinations();
-    let display = Display::new(args.quiet, combinations.len(), notes);
-    let outcomes = examine_all(&examiner, &combinations, display)?;
+    let mut display = Display::new(args.quiet, combinations.len(), notes);
+    let examine =
+        |combination: &Combination, on_progress: &dyn Fn(u64)| examiner.examine(combination, on_progress);
+    let outcomes = run_all(&combinations, examine, |news| display.show(news, &combinations));
+    display.finish();
+    let outcomes = outcomes?;
     let Some(page) = page else { return forgive_broken_pipe(print(args, &outcomes, out)) };
     let (qemu, build_id) = (program.version()?, SWEPT.build_id());
     let (code, combinations, outcomes) = (&code, &*combinations, &*outcomes);
@@ -152,63 +152,6 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<co
         false => Ok(outcome(outcomes)),
     });
     forgive_broken_pipe(written)
-}
-
-/// Examines all combinations, and returns their outcomes in the same order.
-fn examine_all(
-    examiner: &Examiner<'_>,
-    combinations: &[Combination],
-    mut display: Display<'_>,
-) -> Result<Vec<Outcome>, Error> {
-    let next = AtomicUsize::new(0);
-    let mut outcomes: Vec<Option<Outcome>> = combinations.iter().map(|_| None).collect();
-    let mut failure = None;
-    thread::scope(|scope| {
-        let (sender, news) = channel();
-        for _ in 0..WORKERS {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || work(examiner, combinations, next, &sender));
-        }
-        drop(sender);
-        for report in news {
-            display.show(&report, combinations);
-            match report {
-                News::Done(index, outcome) => {
-                    if let Some(slot) = outcomes.get_mut(index) {
-                        *slot = Some(*outcome);
-                    }
-                }
-                News::Failed(error) => failure = failure.take().or(Some(error)),
-                News::Started(_) | News::Placed(_) => {}
-            }
-        }
-    });
-    display.finish();
-    match failure {
-        Some(error) => Err(error.into()),
-        None => Ok(outcomes.into_iter().collect::<Option<_>>().ok_or(ExamineError::Thread)?),
-    }
-}
-
-/// A worker's life: one combination after the other, until none is left or the host fails.
-///
-/// Each index is handed out once by the addition itself; nothing else is guarded by it, so Relaxed.
-fn work(examiner: &Examiner<'_>, combinations: &[Combination], next: &AtomicUsize, sender: &Sender<News>) {
-    loop {
-        let index = next.fetch_add(1, Ordering::Relaxed);
-        let Some(combination) = combinations.get(index) else { return };
-        // A receiver that is gone belongs to a scope that is being left: there is nobody to tell.
-        drop(sender.send(News::Started(index)));
-        let placed = |placements| drop(sender.send(News::Placed(placements)));
-        match examiner.examine(combination, &placed) {
-            Ok(outcome) => drop(sender.send(News::Done(index, Box::new(outcome)))),
-            Err(error) => {
-                next.store(combinations.len(), Ordering::Relaxed);
-                drop(sender.send(News::Failed(error)));
-                return;
-            }
-        }
-    }
 }
 
 fn print(args: &Args, outcomes: &[Outcome], out: &mut dyn Write) -> Result<commands::Outcome, Error> {

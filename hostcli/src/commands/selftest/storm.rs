@@ -4,25 +4,20 @@
 //! a failure, everything that it provokes did arise, and NMIs pending at every exit use no more stack than a few.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::thread;
 
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use nmiprof_wire::{FaultReturn, NestedReturn, NmiEntry, Unmask};
 
+use super::workers::{News, run_all};
 use crate::capture::clean;
 use crate::commands::record::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
 use crate::images;
 use crate::machine::{Consent, find_or_install};
 use crate::storm::{self, NESTINGS, Outcome, Storm};
-use crate::sweep::placer::PlaceError;
-use crate::sweep::{Combination, ExamineError};
+use crate::sweep::Combination;
 
-/// Machines that run at the same time.
-const WORKERS: usize = 2;
 const SEED: &str = "20261121";
 
 /// Nest NMIs at random, with faults, breakpoints and several sources
@@ -96,75 +91,11 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<co
     if !args.quiet {
         writeln!(notes, "nmiprof: seed {} (--seed), {} nestings each", args.seed, args.nestings)?;
     }
-    let display = Display::new(args, combinations.len(), notes);
-    let outcomes = run_all(&storm, &combinations, display)?;
-    forgive_broken_pipe(print(args, &outcomes, out))
-}
-
-/// What a worker tells.
-enum News {
-    /// So many nestings of the combination of this index are done.
-    Nested(usize, u32),
-    /// The storm on a combination is over.
-    Done(usize, Box<Outcome>),
-    /// The host failed.
-    Failed(PlaceError),
-}
-
-/// Runs all storms, and returns their outcomes in the same order.
-fn run_all(
-    storm: &Storm<'_>,
-    combinations: &[Combination],
-    mut display: Display<'_>,
-) -> Result<Vec<Outcome>, Error> {
-    let next = AtomicUsize::new(0);
-    let mut outcomes: Vec<Option<Outcome>> = combinations.iter().map(|_| None).collect();
-    let mut failure = None;
-    thread::scope(|scope| {
-        let (sender, news) = channel();
-        for _ in 0..WORKERS {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || work(storm, combinations, next, &sender));
-        }
-        drop(sender);
-        for report in news {
-            display.show(&report, combinations);
-            match report {
-                News::Done(index, outcome) => {
-                    if let Some(slot) = outcomes.get_mut(index) {
-                        *slot = Some(*outcome);
-                    }
-                }
-                News::Failed(error) => failure = failure.take().or(Some(error)),
-                News::Nested(..) => {}
-            }
-        }
-    });
+    let mut display = Display::new(args, combinations.len(), notes);
+    let run = |combination: &Combination, on_progress: &dyn Fn(u32)| Ok(storm.run(combination, on_progress)?);
+    let outcomes = run_all(&combinations, run, |news| display.show(news, &combinations));
     display.finish();
-    match failure {
-        Some(error) => Err(ExamineError::from(error).into()),
-        None => Ok(outcomes.into_iter().collect::<Option<_>>().ok_or(ExamineError::Thread)?),
-    }
-}
-
-/// A worker's life: one combination after the other, until none is left or the host fails.
-///
-/// Each index is handed out once by the addition itself; nothing else is guarded by it, so Relaxed.
-fn work(storm: &Storm<'_>, combinations: &[Combination], next: &AtomicUsize, sender: &Sender<News>) {
-    loop {
-        let index = next.fetch_add(1, Ordering::Relaxed);
-        let Some(combination) = combinations.get(index) else { return };
-        // A receiver that is gone belongs to a scope that is being left: there is nobody to tell.
-        let nested = |nestings| drop(sender.send(News::Nested(index, nestings)));
-        match storm.run(combination, &nested) {
-            Ok(outcome) => drop(sender.send(News::Done(index, Box::new(outcome)))),
-            Err(error) => {
-                next.store(combinations.len(), Ordering::Relaxed);
-                drop(sender.send(News::Failed(error)));
-                return;
-            }
-        }
-    }
+    forgive_broken_pipe(print(args, &outcomes?, out))
 }
 
 /// What a user sees meanwhile: one live line on a terminal, else a line for each combination.
@@ -186,11 +117,11 @@ impl<'a> Display<'a> {
     }
 
     /// Shows what a worker told. A display that can't be written to is no reason to end a test.
-    fn show(&mut self, news: &News, combinations: &[Combination]) {
+    fn show(&mut self, news: &News<u32>, combinations: &[Combination]) {
         let (index, nested) = match news {
-            News::Nested(index, nested) => (*index, u64::from(*nested).min(self.nestings)),
-            News::Done(index, _) => (*index, self.nestings),
-            News::Failed(_) => return,
+            News::Started(index) => (*index, 0),
+            News::Progress(index, nested) => (*index, u64::from(*nested).min(self.nestings)),
+            News::Done(index) => (*index, self.nestings),
         };
         if let Some(slot) = self.nested.get_mut(index) {
             *slot = nested;
@@ -201,7 +132,7 @@ impl<'a> Display<'a> {
                 bar.set_position(self.nested.iter().sum());
                 bar.set_message(name);
             }
-            None if matches!(news, News::Done(..)) && !self.is_quiet => {
+            None if matches!(news, News::Done(_)) && !self.is_quiet => {
                 drop(writeln!(self.notes, "nmiprof: done: {name}"));
             }
             None => {}

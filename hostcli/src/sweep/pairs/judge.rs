@@ -20,7 +20,7 @@ const FIRST_FAILURES_MAX: usize = 20;
 /// Most missed pairs that are kept one by one.
 pub const MISSED_MAX: usize = 20;
 /// The handler counts a run within so many of its instructions. An NMI before that may be one more run.
-const START_STEPS_MAX: usize = 64;
+const START_STEPS_MAX: usize = 32;
 
 /// Judges the pairs of one combination, in the order in which they come.
 #[derive(Debug)]
