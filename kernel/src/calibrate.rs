@@ -50,31 +50,39 @@ pub enum CalibrationError {
 
 /// Tests the source; gives the ring's producer back with the result.
 ///
-/// # Errors
-/// [`CalibrationError`] where there is nothing to sample with.
+/// The result is [`CalibrationError`] where the timer is nothing to sample with.
 pub fn run(
     cpu: &PerCpu,
     ring: Producer<'static, RingMemory>,
     drain: &mut Drain,
     tsc_hz: u64,
-) -> Result<(Calibration, Producer<'static, RingMemory>), CalibrationError> {
+) -> (Result<Calibration, CalibrationError>, Producer<'static, RingMemory>) {
     let overflows_before = cpu.nmi.counters.overflows.read();
-    let (first, ring) = pass(cpu, 0, ring, drain, tsc_hz)?;
-    let interval = first.interval();
+    let (first, ring) = pass(cpu, 0, ring, drain, tsc_hz);
+    let interval = first.as_ref().ok().and_then(Pass::interval);
     let resume_ticks = interval.and_then(|interval| u32::try_from(PERIOD.checked_sub(interval)?).ok());
-    let (second, ring) = pass(cpu, resume_ticks.unwrap_or_default(), ring, drain, tsc_hz)?;
+    let (second, ring) = pass(cpu, resume_ticks.unwrap_or_default(), ring, drain, tsc_hz);
     // Overflows, not samples in the sled: where ticks are time they may all fall outside of it.
-    if cpu.nmi.counters.overflows.read() == overflows_before {
-        return Err(CalibrationError::Silent);
+    let is_silent = cpu.nmi.counters.overflows.read() == overflows_before;
+    let calibration = second.and_then(|second| {
+        if is_silent { Err(CalibrationError::Silent) } else { Ok(Calibration::of(&second, resume_ticks)) }
+    });
+    (calibration, ring)
+}
+
+impl Calibration {
+    /// What is known where there is no timer to test with.
+    pub const UNKNOWN: Self = Self { clock: ClockKind::Time, resume_ticks: 0, sample_ticks: None };
+
+    /// Judges the second pass, for which the cost of resuming was taken into account.
+    fn of(second: &Pass, resume_ticks: Option<u32>) -> Self {
+        let exact = second.interval() == Some(PERIOD) && timestamps_count_instructions();
+        resume_ticks.filter(|_| exact).map_or(Self::UNKNOWN, |resume_ticks| Self {
+            clock: ClockKind::Instructions,
+            resume_ticks,
+            sample_ticks: second.sample_ticks(),
+        })
     }
-    let exact = second.interval() == Some(PERIOD) && timestamps_count_instructions();
-    let calibration = match resume_ticks.filter(|_| exact) {
-        Some(resume_ticks) => {
-            Calibration { clock: ClockKind::Instructions, resume_ticks, sample_ticks: second.sample_ticks() }
-        }
-        None => Calibration { clock: ClockKind::Time, resume_ticks: 0, sample_ticks: None },
-    };
-    Ok((calibration, ring))
 }
 
 /// Samples of one pass that hit the sled, in order.
@@ -119,15 +127,16 @@ fn pass(
     ring: Producer<'static, RingMemory>,
     drain: &mut Drain,
     tsc_hz: u64,
-) -> Result<(Pass, Producer<'static, RingMemory>), CalibrationError> {
-    let mut pmu = VirtualPmu::new(cpu.apic, resume_ticks);
-    pmu.set_period(PERIOD);
-    cpu.nmi
-        .start(cpu.apic, Box::new(Sampler::new(pmu, ring, Detail::PLAIN)))
-        .map_err(CalibrationError::Refused)?;
+) -> (Result<Pass, CalibrationError>, Producer<'static, RingMemory>) {
+    let mut timer = VirtualPmu::new(cpu.apic, resume_ticks);
+    timer.set_period(PERIOD);
+    let sampler = Box::new(Sampler::with_timer(timer, ring, Detail::PLAIN));
+    if let Err((error, sampler)) = cpu.nmi.start(cpu.apic, sampler) {
+        return (Err(CalibrationError::Refused(error)), sampler.into_parts().1);
+    }
     walk_sled(cpu, tsc_hz);
-    let sampler = cpu.nmi.stop(cpu.apic).ok_or(CalibrationError::Silent)?;
-    Ok((hits(drain), sampler.into_ring()))
+    let sampler = cpu.nmi.stop(cpu.apic).expect("it was put there");
+    (Ok(hits(drain)), sampler.into_parts().1)
 }
 
 /// Walks the sled until there are enough samples; gives up after a tenth of a second.

@@ -32,6 +32,8 @@ mod memory;
 #[cfg(target_os = "none")]
 mod nmi;
 #[cfg(target_os = "none")]
+mod pmu;
+#[cfg(target_os = "none")]
 mod process;
 #[cfg(target_os = "none")]
 mod report;

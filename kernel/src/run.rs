@@ -1,6 +1,6 @@
 //! The kernel's life, from the boot code's call to the end.
 
-use nmiprof_wire::{ExitCode, Options};
+use nmiprof_wire::{ExitCode, Job, Options};
 use spin::Once;
 
 use crate::arch::boot::BootInfo;
@@ -33,6 +33,12 @@ extern "C" fn profile() -> ! {
     let mut session = Session::new(options, cpu);
     selftest::trigger(options.selftest);
     if selftest::experiment(&options, cpu, &mut session, prepared) {
+        workloads.clear();
+    } else if options.job == Job::List {
+        session.list();
+        workloads.clear();
+    } else if options.job == Job::PmuTest {
+        session.report_counters();
         workloads.clear();
     } else {
         session.measure_steps(&mut workloads);

@@ -3,9 +3,10 @@
 //! A record's payload is `[time, ip, return addresses...]`; its tag is a [`Tag`]. Nothing is encoded or looked
 //! up in the NMI: the drain does that, and finds out which of the words are return addresses.
 
+use alloc::boxed::Box;
+
 use nmiprof_pmu::{Overflow, Pmu, VirtualPmu};
 use nmiprof_ring::Producer;
-use nmiprof_wire::Mode;
 
 use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
@@ -15,38 +16,39 @@ use crate::callchain::{self, Cut, DEPTH_MAX, End, Walk};
 use crate::memory::ring_memory::RingMemory;
 use crate::memory::stack::{self, Frames};
 use crate::nmi::Interrupted;
-use crate::nmi::counters::Counters;
+use crate::nmi::counters::Counters as NmiCounts;
+use crate::nmi::orders::{Order, Taken};
+use crate::pmu::Counters;
 
 /// Words of a payload before its return addresses.
 pub const FIXED_WORDS: usize = 2;
 
 /// What the NMI of one CPU samples with.
 pub struct Sampler {
-    /// The source of overflows.
-    pub pmu: VirtualPmu<LocalApic>,
-    ring: Producer<'static, RingMemory>,
-    detail: Detail,
+    /// The timer that counts; without a period where `counters` count.
+    pub timer: VirtualPmu<LocalApic>,
+    counters: Option<Box<Counters>>,
+    needs_timer: bool,
     form: Form,
-    /// The frames on the stack of the thread that made this.
-    frames: Frames,
+    store: Store,
 }
 
-/// How a sample is stored: the usual details have code of their own.
+/// How a sample is taken: the usual details have code of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// Time and address.
+    /// The timer's: time and address.
     Plain,
-    /// Those and the call chain of the one thread that there is.
+    /// The timer's: those and the call chain of the one thread that there is.
     Chain,
-    /// Whatever the detail says.
+    /// Whatever there is to count with, and whatever the detail says.
     Any,
 }
 
 impl Form {
     const fn of(detail: Detail) -> Self {
         match detail {
-            Detail { chains: false, spaces: false, mode: Mode::Any } => Self::Plain,
-            Detail { chains: true, spaces: false, mode: Mode::Any } => Self::Chain,
+            Detail { chains: false, spaces: false, kept: Kept::ALL } => Self::Plain,
+            Detail { chains: true, spaces: false, kept: Kept::ALL } => Self::Chain,
             _ => Self::Any,
         }
     }
@@ -60,19 +62,31 @@ pub struct Detail {
     /// The address space.
     pub spaces: bool,
     /// Which samples are kept.
-    pub mode: Mode,
+    pub kept: Kept,
 }
 
 impl Detail {
     /// The least there is.
-    pub const PLAIN: Self = Self { chains: false, spaces: false, mode: Mode::Any };
+    pub const PLAIN: Self = Self { chains: false, spaces: false, kept: Kept::ALL };
+}
 
-    const fn keeps(self, interrupted: &IretFrame) -> bool {
-        match self.mode {
-            Mode::Any => true,
-            Mode::User => interrupted.is_user(),
-            Mode::Kernel => !interrupted.is_user(),
-        }
+/// Which samples are kept, by the privilege level of the interrupted code: bit N stands for event N. For a PMU that
+/// can't tell the levels apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Events whose samples of user code are kept.
+    pub user: u16,
+    /// Events whose samples of the kernel are kept.
+    pub kernel: u16,
+}
+
+impl Kept {
+    /// All samples.
+    pub const ALL: Self = Self { user: u16::MAX, kernel: u16::MAX };
+
+    const fn has(self, event: u8, interrupted: &IretFrame) -> bool {
+        let events = if interrupted.is_user() { self.user } else { self.kernel };
+        events >> (event & 15) & 1 != 0
     }
 }
 
@@ -85,6 +99,8 @@ pub struct Tag {
     pub faulted: bool,
     /// It goes on into user code, or begins there.
     pub user: bool,
+    /// Index of the event, below 16.
+    pub event: u8,
     /// Frame number of the top-level table in CR3; 0 where it was not looked at.
     pub space: u64,
 }
@@ -93,13 +109,16 @@ impl Tag {
     const TRUNCATED: u64 = 1 << 0;
     const FAULTED: u64 = 1 << 1;
     const USER: u64 = 1 << 2;
+    const EVENT_SHIFT: u32 = 3;
+    const EVENT_MASK: u64 = 0xf;
     const SPACE_SHIFT: u32 = 8;
 
     const fn to_bits(self) -> u64 {
         let truncated = if self.truncated { Self::TRUNCATED } else { 0 };
         let faulted = if self.faulted { Self::FAULTED } else { 0 };
         let user = if self.user { Self::USER } else { 0 };
-        (self.space << Self::SPACE_SHIFT) | truncated | faulted | user
+        let event = (self.event as u64 & Self::EVENT_MASK) << Self::EVENT_SHIFT;
+        (self.space << Self::SPACE_SHIFT) | event | truncated | faulted | user
     }
 
     /// Reads a record's tag.
@@ -108,20 +127,49 @@ impl Tag {
             truncated: bits & Self::TRUNCATED != 0,
             faulted: bits & Self::FAULTED != 0,
             user: bits & Self::USER != 0,
+            event: (bits >> Self::EVENT_SHIFT & Self::EVENT_MASK) as u8,
             space: bits >> Self::SPACE_SHIFT,
         }
     }
 }
 
 impl Sampler {
-    /// Creates a sampler that writes to `ring`.
-    pub fn new(pmu: VirtualPmu<LocalApic>, ring: Producer<'static, RingMemory>, detail: Detail) -> Self {
-        Self { pmu, ring, detail, form: Form::of(detail), frames: stack::current().frames() }
+    /// Creates a sampler that counts with a timer.
+    pub fn with_timer(
+        timer: VirtualPmu<LocalApic>,
+        ring: Producer<'static, RingMemory>,
+        detail: Detail,
+    ) -> Self {
+        let (form, store) = (Form::of(detail), Store::new(ring, detail));
+        Self { timer, counters: None, needs_timer: true, form, store }
     }
 
-    /// Gives the ring back.
-    pub fn into_ring(self) -> Producer<'static, RingMemory> {
-        self.ring
+    /// Creates a sampler that counts with the counters of a PMU.
+    pub fn with_counters(
+        apic: LocalApic,
+        mut counters: Box<Counters>,
+        ring: Producer<'static, RingMemory>,
+        detail: Detail,
+    ) -> Self {
+        let timer = VirtualPmu::new(apic, 0);
+        let needs_timer = counters.unit().bus().is_virtual();
+        let store = Store::new(ring, detail);
+        Self { timer, counters: Some(counters), needs_timer, form: Form::Any, store }
+    }
+
+    /// Gives back what it was made of.
+    pub fn into_parts(self) -> (Option<Box<Counters>>, Producer<'static, RingMemory>) {
+        (self.counters, self.store.ring)
+    }
+
+    /// Tells whether the local APIC's timer has to raise NMIs.
+    pub const fn needs_timer(&self) -> bool {
+        self.needs_timer
+    }
+
+    /// Tells whether counters of a PMU count.
+    pub const fn has_counters(&self) -> bool {
+        self.counters.is_some()
     }
 
     /// Takes a sample if this NMI is an overflow, and returns how many events it handled.
@@ -130,26 +178,96 @@ impl Sampler {
     /// NMI; may fault, at the first touch of a ring page.
     #[inline(always)]
     pub fn handle(&mut self, interrupted: &Interrupted<'_>) -> u32 {
-        match self.pmu.poll() {
-            Overflow::NotMine => 0,
-            Overflow::Partial => 1,
-            Overflow::Complete => {
-                // In this order, and not by a jump for all three: the plain one is the yardstick.
-                if self.form == Form::Plain {
-                    self.store_plain(interrupted);
-                } else if self.form == Form::Chain {
-                    self.store_with_chain(interrupted);
-                } else {
-                    self.store_any(&interrupted.nmi.counters, interrupted.frame, interrupted.frame_pointer);
-                }
-                1
-            }
+        // In this order, and not by a jump for all three: the plain one is the yardstick.
+        if self.form == Form::Plain {
+            let Some(handled) = part_handled(self.timer.poll()) else {
+                self.store.plain(interrupted);
+                return 1;
+            };
+            handled
+        } else if self.form == Form::Chain {
+            let Some(handled) = part_handled(self.timer.poll()) else {
+                self.store.with_chain(interrupted);
+                return 1;
+            };
+            handled
+        } else {
+            self.handle_any(interrupted)
         }
+    }
+
+    /// Handles an NMI with whatever counts: apart, so that the usual forms do not pay for its registers.
+    #[inline(never)]
+    fn handle_any(&mut self, interrupted: &Interrupted<'_>) -> u32 {
+        let Self { counters: Some(counters), store, .. } = self else {
+            let Some(handled) = part_handled(self.timer.poll()) else {
+                self.store.any(interrupted, 0);
+                return 1;
+            };
+            return handled;
+        };
+        let handled = counters.handle_nmi(cpu::timestamp, |overflow| {
+            if overflow.throttled {
+                interrupted.nmi.counters.overflows.increment();
+                interrupted.nmi.counters.throttled.increment();
+            } else {
+                store.any(interrupted, overflow.event);
+            }
+        });
+        obey(counters, interrupted.nmi.orders.take());
+        handled
+    }
+
+    /// Claims an NMI that nothing else explains, if it can be a late one of the counters.
+    ///
+    /// # Context
+    /// NMI.
+    #[cold]
+    pub fn claims_late(&mut self) -> bool {
+        self.counters.as_mut().is_some_and(|counters| counters.claims_late(cpu::timestamp()))
+    }
+}
+
+/// Does what the thread asked for.
+fn obey(counters: &mut Counters, orders: Taken) {
+    if orders.is_empty() {
+        return;
+    }
+    if orders.has(Order::Stop) {
+        counters.stop(cpu::timestamp());
+    } else if orders.has(Order::Start) {
+        counters.start(cpu::timestamp());
+    } else if orders.has(Order::Tick) {
+        counters.tick(cpu::timestamp());
+    }
+}
+
+/// Returns how many events were handled with what the timer says; `None` for a period that is over.
+#[inline(always)]
+const fn part_handled(found: Overflow) -> Option<u32> {
+    match found {
+        Overflow::NotMine => Some(0),
+        Overflow::Partial => Some(1),
+        Overflow::Complete => None,
+    }
+}
+
+/// Where samples go, and what they are made of.
+struct Store {
+    ring: Producer<'static, RingMemory>,
+    detail: Detail,
+    /// The frames on the stack of the thread that made this.
+    frames: Frames,
+}
+
+impl Store {
+    fn new(ring: Producer<'static, RingMemory>, detail: Detail) -> Self {
+        Self { ring, detail, frames: stack::current().frames() }
     }
 
     /// Stores a sample of time and address; the ring counts it if it can't be.
     #[inline(always)]
-    fn store_plain(&mut self, interrupted: &Interrupted<'_>) {
+    fn plain(&mut self, interrupted: &Interrupted<'_>) {
         count_overflow(&interrupted.nmi.counters);
         #[cfg(feature = "selftest")]
         if crate::selftest::mutant_skips_this_write() {
@@ -162,7 +280,7 @@ impl Sampler {
 
     /// Stores a sample with its call chain.
     #[inline(always)]
-    fn store_with_chain(&mut self, interrupted: &Interrupted<'_>) {
+    fn with_chain(&mut self, interrupted: &Interrupted<'_>) {
         count_overflow(&interrupted.nmi.counters);
         #[cfg(feature = "selftest")]
         if crate::selftest::mutant_skips_this_write() {
@@ -176,14 +294,14 @@ impl Sampler {
         record.commit(Tag { truncated: !walk.is_complete(), ..Tag::default() }.to_bits());
     }
 
-    /// Stores a sample with whatever the detail says: apart, so that the usual ones do not pay for its registers.
-    #[inline(never)]
-    fn store_any(&mut self, counters: &Counters, frame: &IretFrame, frame_pointer: u64) {
-        // What the mode leaves out is no overflow: the event is that of the other privilege level.
-        if !self.detail.keeps(frame) {
+    /// Stores a sample of an event with whatever the detail says.
+    fn any(&mut self, interrupted: &Interrupted<'_>, event: u8) {
+        let Interrupted { nmi, frame, frame_pointer } = *interrupted;
+        // What is not kept is no overflow: the event is that of the other privilege level.
+        if !self.detail.kept.has(event, frame) {
             return;
         }
-        count_overflow(counters);
+        count_overflow(&nmi.counters);
         #[cfg(feature = "selftest")]
         if crate::selftest::mutant_skips_this_write() {
             return;
@@ -191,7 +309,7 @@ impl Sampler {
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
         let spaces = self.detail.spaces;
         let space = if spaces { paging::loaded().start_address().as_u64() / PAGE_BYTES } else { 0 };
-        let tag = Tag { space, ..Tag::default() };
+        let tag = Tag { event, space, ..Tag::default() };
         record.push(cpu::timestamp());
         record.push(frame.rip);
         if !self.detail.chains {
@@ -207,6 +325,6 @@ impl Sampler {
 
 /// Counts an overflow: before the ring is tried, and independently of what becomes of the sample.
 #[inline(always)]
-fn count_overflow(counters: &Counters) {
+fn count_overflow(counters: &NmiCounts) {
     counters.overflows.increment();
 }

@@ -1,16 +1,16 @@
 //! One run: sample the workloads for as long as was asked, and tell the host about it.
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 
-use nmiprof_pmu::{Pmu, VirtualPmu};
+use nmiprof_pmu::{Pmu as _, VirtualPmu};
 use nmiprof_ring::{Producer, Ring};
 use nmiprof_wire::{
-    ClockKind, EventInfo, Frame, Hello, Line, Mode, Options, PmuInfo, PmuKind, ProcessEnd, SCHEMA_HASH,
-    Sampling, Stress, WIRE_VERSION,
+    ClockKind, Frame, Hello, Line, Options, ProcessEnd, SCHEMA_HASH, Sampling, Stress, WIRE_VERSION,
 };
 
-use crate::arch::apic::LocalApic;
 use crate::arch::build_id::build_id;
 use crate::arch::clock::{self, Frequencies};
 use crate::arch::cpu::{self, BrandString};
@@ -20,12 +20,12 @@ use crate::arch::tick;
 use crate::calibrate::{self, Calibration};
 use crate::drain::{Drain, Space};
 use crate::memory::ring_memory::RingMemory;
+use crate::pmu::events::{RunEvent, Wanted};
+use crate::pmu::{self, Place, Pmu};
 use crate::process::Process;
-use crate::sampler::{Detail, Sampler};
+use crate::sampler::{Detail, Kept, Sampler};
 use crate::workloads::Task;
 use crate::{info, report, stream, thread, warning};
-
-type VirtualLapicPmu = VirtualPmu<LocalApic>;
 
 /// Everything that one run needs.
 pub struct Session {
@@ -33,7 +33,14 @@ pub struct Session {
     cpu: &'static PerCpu,
     cpu_name: BrandString,
     frequencies: Frequencies,
+    /// What the timer's self-test found.
     calibration: Calibration,
+    pmu: Pmu,
+    events: Vec<RunEvent>,
+    /// Which samples are kept.
+    kept: Kept,
+    /// The counters want to be ticked.
+    needs_tick: bool,
     /// The ring's producer, while the NMI does not have it.
     ring: Option<Producer<'static, RingMemory>>,
     drain: Drain,
@@ -52,26 +59,27 @@ impl Session {
         let mut drain = Drain::new(cpu, consumer, options.chains, spaces);
         let frequencies = clock::measure(cpu.apic);
         cpu.nmi.set_nest_on_first_touch(options.stress == Stress::Nest);
-        let (calibration, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz)
-            .unwrap_or_else(|error| {
-                report::configuration(format_args!(
-                    "no overflow source: the APIC timer raises no NMI here ({error:?}); run under QEMU's TCG"
-                ))
-            });
+        let (timer, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz);
+        let calibration = timer.unwrap_or(Calibration::UNKNOWN);
         report_clock(&frequencies, &calibration);
-        let cpu_name = BrandString::read();
-        let ring = Some(producer);
+        let place = Place { cpu, options: &options, timer, tsc_hz: frequencies.tsc_hz, drain: &mut drain };
+        let (pmu, producer) = Pmu::choose(place, producer).unwrap_or_else(|why| refuse(&why));
         let mut session = Self {
             options,
             cpu,
-            cpu_name,
+            cpu_name: BrandString::read(),
             frequencies,
             calibration,
-            ring,
+            pmu,
+            events: Vec::new(),
+            kept: Kept::ALL,
+            needs_tick: false,
+            ring: Some(producer),
             drain,
             next_hello: 0,
             has_processes,
         };
+        session.set_events();
         session.introduce();
         session
     }
@@ -83,41 +91,101 @@ impl Session {
         }
     }
 
+    /// Finds out what is to be counted, and asks the counters for it.
+    fn set_events(&mut self) {
+        let Some(registers) = &self.pmu.registers else {
+            let name = pmu::timer::event_name(self.options.events, self.calibration.clock);
+            self.kept = pmu::timer::kept(self.options.events);
+            self.events = vec![RunEvent::new(name, self.options.sampling)];
+            return;
+        };
+        let usable = registers.usable;
+        let wanted =
+            Wanted::new(&self.options, &self.pmu, &registers.capabilities).unwrap_or_else(|why| refuse(&why));
+        let mut counters = self.pmu.take_counters().expect("sampling is off");
+        counters.set_events(&wanted.requests, usable).unwrap_or_else(|error| {
+            refuse(&format!("events={}: {error}", self.options.events));
+        });
+        (self.events, self.kept) = (wanted.events, wanted.kept);
+        self.pmu.give_back(Some(counters));
+    }
+
     /// Starts to sample.
     ///
     /// # Panics
     /// If sampling is on already.
     pub fn start(&mut self) {
-        let period = match self.options.sampling {
-            Sampling::Period(events) => events,
-            Sampling::Frequency(hz) => (self.frequencies.apic_timer_hz / hz).max(1),
-        };
         self.begin();
-        self.start_with(period);
-        info!("sampling: one {} sample every {period} events", self.event_name());
+        if self.pmu.registers.is_some() {
+            self.start_counters();
+        } else {
+            let period = self.timer_period();
+            self.start_timer(period);
+            info!("sampling: one {} sample every {period} events", self.events[0].info().name);
+        }
+    }
+
+    /// Returns the period that the timer is to count.
+    fn timer_period(&self) -> u64 {
+        match self.options.sampling {
+            Sampling::Frequency(hz) => (self.frequencies.apic_timer_hz / hz).max(1),
+            Sampling::Period(events) => events,
+            Sampling::Count => u64::MAX,
+        }
     }
 
     /// Begins to account for overflows and drops: those of the self-test don't count.
     pub fn begin(&mut self) {
         self.cpu.nmi.counters.overflows.reset();
-        self.drain.begin();
+        self.cpu.nmi.counters.throttled.reset();
+        self.drain.begin(self.events.len());
     }
 
-    fn start_with(&mut self, period: u64) {
-        let mut pmu = VirtualLapicPmu::new(self.cpu.apic, self.calibration.resume_ticks);
-        pmu.set_period(period);
+    fn start_timer(&mut self, period: u64) {
+        let mut timer = VirtualPmu::new(self.cpu.apic, self.calibration.resume_ticks);
+        timer.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
-        let detail =
-            Detail { chains: self.options.chains, spaces: self.has_processes, mode: self.options.mode };
-        let started = self.cpu.nmi.start(self.cpu.apic, Box::new(Sampler::new(pmu, ring, detail)));
-        started.expect("the self-test has started the same timer");
+        self.start_sampler(Sampler::with_timer(timer, ring, self.detail()));
+    }
+
+    fn start_counters(&mut self) {
+        let counters = self.pmu.take_counters().expect("sampling is off");
+        let ring = self.ring.take().expect("sampling is off");
+        let (needs_tick, multiplexed) = (counters.needs_tick(), counters.is_multiplexed());
+        let sampler = Sampler::with_counters(self.cpu.apic, counters, ring, self.detail());
+        self.needs_tick = needs_tick;
+        self.start_sampler(sampler);
+        let turns = if multiplexed { ", in turns" } else { "" };
+        info!("counting: {} events{turns}", self.events.len());
+    }
+
+    fn start_sampler(&self, sampler: Sampler) {
+        let started = self.cpu.nmi.start(self.cpu.apic, Box::new(sampler));
+        assert!(started.is_ok(), "the self-test has started the same timer");
+    }
+
+    const fn detail(&self) -> Detail {
+        Detail { chains: self.options.chains, spaces: self.has_processes, kept: self.kept }
+    }
+
+    /// Tells what the PMU offers.
+    pub fn list(&self) {
+        pmu::send_offers(&self.pmu);
+    }
+
+    /// Tells what the self-test of every counter found.
+    pub fn report_counters(&self) {
+        for report in &self.pmu.reports {
+            stream::send(&Frame::Counter(*report));
+        }
     }
 
     /// Works on the tasks in turn until the time is over, and drains meanwhile. Programs run beside that, and where
     /// there are any, the last one's end is the end.
     pub fn work(&mut self, tasks: &mut [Task]) {
         let end = cpu::timestamp().saturating_add(self.duration_ticks());
-        if self.has_processes {
+        let ticks = self.has_processes || self.needs_tick;
+        if ticks {
             tick::start(self.cpu.apic, u64::from(self.options.tick_hz));
         }
         let mut turns = (0..tasks.len()).cycle();
@@ -129,14 +197,18 @@ impl Session {
             }
             self.tend();
         }
-        if self.has_processes {
+        if ticks {
             tick::stop();
         }
     }
 
     /// Stops to sample.
     pub fn stop(&mut self) {
-        self.ring = self.cpu.nmi.stop(self.cpu.apic).map(|sampler| sampler.into_ring());
+        if let Some(sampler) = self.cpu.nmi.stop(self.cpu.apic) {
+            let (counters, ring) = sampler.into_parts();
+            self.ring = Some(ring);
+            self.pmu.give_back(counters);
+        }
         thread::stop_processes();
         self.reap();
     }
@@ -148,6 +220,7 @@ impl Session {
         for task in tasks {
             stream::send(&Frame::Workload(task.result()));
         }
+        self.pmu.send_counts(self.cpu.index, self.events.len());
         stream::send(&Frame::End(self.drain.totals()));
         stream::flush();
     }
@@ -194,7 +267,6 @@ impl Session {
     }
 
     fn hello(&self, time: u64) -> Hello<'_> {
-        let event = EventInfo { name: self.event_name(), sampling: self.options.sampling };
         let exact = self.calibration.clock == ClockKind::Instructions;
         Hello {
             wire_version: WIRE_VERSION,
@@ -205,26 +277,11 @@ impl Session {
             clock: self.calibration.clock,
             cpus: 1,
             cpu_name: self.cpu_name.as_str(),
-            pmu: PmuInfo {
-                kind: if VirtualLapicPmu::IS_VIRTUAL { PmuKind::Virtual } else { PmuKind::Hardware },
-                name: VirtualLapicPmu::NAME,
-            },
-            events: core::iter::once(event).collect(),
+            pmu: self.pmu.info(),
+            events: self.events.iter().map(RunEvent::info).collect(),
             sample_instructions: self.calibration.sample_ticks,
             deterministic: exact && self.options.line == Line::File,
             options: self.options,
-        }
-    }
-
-    /// Names the event after what the timer was seen to count.
-    const fn event_name(&self) -> &'static str {
-        match (self.calibration.clock, self.options.mode) {
-            (ClockKind::Instructions, Mode::Any) => "instructions",
-            (ClockKind::Instructions, Mode::User) => "instructions:u",
-            (ClockKind::Instructions, Mode::Kernel) => "instructions:k",
-            (ClockKind::Time, Mode::Any) => "virtual-clock",
-            (ClockKind::Time, Mode::User) => "virtual-clock:u",
-            (ClockKind::Time, Mode::Kernel) => "virtual-clock:k",
         }
     }
 
@@ -240,7 +297,7 @@ impl Session {
 impl Session {
     /// Samples one piece of code.
     pub fn sample(&mut self, period: u64, code: impl FnOnce()) {
-        self.start_with(period);
+        self.start_timer(period);
         code();
         self.stop();
     }
@@ -259,6 +316,10 @@ impl Session {
     pub fn ring_address(&self) -> u64 {
         self.drain.ring_address()
     }
+}
+
+fn refuse(why: &str) -> ! {
+    report::configuration(format_args!("{why}"))
 }
 
 fn make_ring(

@@ -96,14 +96,14 @@ fn functions_of_a_program_get_the_share_that_they_have() {
 
 #[test]
 fn modifiers_keep_samples_of_one_privilege_level() {
-    for (mode, is_kept) in
-        [("user", (|ip| ip < KERNEL_HALF) as fn(u64) -> bool), ("kernel", |ip| ip >= KERNEL_HALF)]
-    {
-        let Some(run) = run(&format!("period=5003 mode={mode}"), &["sieve 5 5"]) else { return };
+    for (event, is_kept) in [
+        ("instructions:u", (|ip| ip < KERNEL_HALF) as fn(u64) -> bool),
+        ("instructions:k", |ip| ip >= KERNEL_HALF),
+    ] {
+        let Some(run) = run(&format!("period=5003 events={event}"), &["sieve 5 5"]) else { return };
         let samples = samples(&run.capture);
-        assert!(!samples.is_empty() && samples.iter().all(|sample| is_kept(sample.ip)), "{mode}");
-        let event = &run.record.run().expect("the run introduced itself").events[0];
-        assert_eq!(event.name, format!("instructions:{}", &mode[..1]));
+        assert!(!samples.is_empty() && samples.iter().all(|sample| is_kept(sample.ip)), "{event}");
+        assert_eq!(run.record.run().expect("the run introduced itself").events[0].name, event);
     }
 }
 

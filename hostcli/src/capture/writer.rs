@@ -14,7 +14,7 @@ use nmiprof_wire::{
 /// Returns the description of a plain run: one CPU, virtual PMU, instructions, a gigahertz.
 #[must_use]
 pub fn hello() -> Hello<'static> {
-    let event = EventInfo { name: "instructions", sampling: Sampling::Period(100_003) };
+    let event = EventInfo { name: "instructions", sampling: Sampling::Period(100_003), formula: "" };
     Hello {
         wire_version: WIRE_VERSION,
         schema: SCHEMA_HASH,
@@ -24,7 +24,7 @@ pub fn hello() -> Hello<'static> {
         clock: ClockKind::Instructions,
         cpus: 1,
         cpu_name: "synthetic CPU",
-        pmu: PmuInfo { kind: PmuKind::Virtual, name: "lapic-timer" },
+        pmu: PmuInfo { kind: PmuKind::Virtual, name: "lapic-timer", fallback: "" },
         events: std::iter::once(event).collect(),
         sample_instructions: Some(178),
         deterministic: true,

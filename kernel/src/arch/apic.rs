@@ -41,6 +41,7 @@ enum Register {
     CommandLow = 0x300,
     CommandHigh = 0x310,
     LvtTimer = 0x320,
+    LvtPerformance = 0x340,
     LvtLint0 = 0x350,
     LvtLint1 = 0x360,
     InitialCount = 0x380,
@@ -174,6 +175,27 @@ impl LocalApic {
             },
         }
         Ok(())
+    }
+
+    /// Reads the entry for performance counters (LVTPC).
+    #[inline]
+    pub fn read_lvtpc(self) -> u32 {
+        self.read(Register::LvtPerformance)
+    }
+
+    /// Writes the entry for performance counters (LVTPC); a value with reserved bits has no effect in x2APIC mode.
+    #[inline]
+    pub fn write_lvtpc(self, value: u32) {
+        match self {
+            Self::XApic => self.write(Register::LvtPerformance, value),
+            Self::X2Apic => {
+                // SAFETY: the register exists in x2APIC mode and raises nothing but interrupts; NMIs and vectors
+                // have handlers.
+                let written =
+                    unsafe { fallible::write_msr(msr_of(Register::LvtPerformance), u64::from(value)) };
+                debug_assert!(written.is_ok(), "LVTPC takes a delivery mode and a mask");
+            }
+        }
     }
 
     /// Lets the legacy interrupt controller through: on a PC it is at LINT0.

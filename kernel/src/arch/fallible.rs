@@ -215,6 +215,37 @@ pub unsafe fn write_msr(register: u32, value: u64) -> Result<(), AccessError> {
     AccessError::check(code)
 }
 
+/// Reads a model-specific register that may not exist.
+///
+/// # Safety
+/// Reading it has no side effect that memory safety depends on.
+///
+/// # Errors
+/// [`AccessError::Fault`] where the CPU raised #GP.
+#[inline]
+pub unsafe fn read_msr(register: u32) -> Result<u64, AccessError> {
+    let (low, high, code): (u64, u64, u64);
+    // SAFETY: (1) (caller); (2) a fault at label 2 continues at label 4 with RAX set; without one RAX is moved out
+    // and cleared before that.
+    unsafe {
+        asm!(
+            "2: rdmsr",
+            "mov {low}, rax",
+            "xor eax, eax",
+            "4:",
+            ".pushsection .extable, \"a\"",
+            ".quad 2b, 4b",
+            ".popsection",
+            in("ecx") register,
+            low = lateout(reg) low,
+            out("rdx") high,
+            out("rax") code,
+            options(nostack),
+        );
+    }
+    AccessError::check(code).map(|()| high << 32 | low)
+}
+
 const fn halves(value: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
     [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]

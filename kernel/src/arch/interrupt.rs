@@ -6,7 +6,7 @@ use core::arch::global_asm;
 
 use x86_64::VirtAddr;
 
-use super::tick;
+use super::{percpu, tick};
 use crate::{process, thread};
 
 /// Vector of the tick.
@@ -57,6 +57,9 @@ pub fn spurious_entry() -> VirtAddr {
 /// Interrupts disabled, on the kernel stack of the interrupted thread; called by the assembly only.
 extern "C" fn handle_tick() {
     tick::acknowledge();
+    if let Some(cpu) = percpu::find() {
+        cpu.nmi.tick(cpu.apic);
+    }
     thread::tick();
 }
 

@@ -33,6 +33,7 @@ pub mod idle;
 pub mod idt;
 pub mod interrupt;
 pub mod layout;
+pub mod msr_bus;
 pub mod paging;
 pub mod percpu;
 pub mod pic;

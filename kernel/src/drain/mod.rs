@@ -45,9 +45,10 @@ impl Drain {
         }
     }
 
-    /// Begins to account for drops.
-    pub fn begin(&mut self) {
+    /// Begins to account for drops, and for the samples of so many events.
+    pub fn begin(&mut self, events: usize) {
         self.dropped_before = self.ring.drops();
+        self.samples.set_events(events);
     }
 
     /// Reads the drops since the accounts began.
@@ -56,7 +57,7 @@ impl Drain {
         Drops {
             ring_full: now.ring_full - before.ring_full,
             no_frame: now.no_frame - before.no_frame,
-            throttled: 0,
+            throttled: self.cpu.nmi.counters.throttled.read(),
             fault: now.fault - before.fault,
         }
     }
@@ -179,7 +180,8 @@ struct Samples {
     sent: u64,
     /// Drops of this CPU so far.
     dropped: u64,
-    block: BlockEncoder,
+    /// What waits, by event.
+    blocks: Vec<BlockEncoder>,
     chains: Option<Chains>,
     /// What the samples' address spaces may be. None is freed before all samples of it were sent.
     spaces: Vec<Space>,
@@ -187,8 +189,15 @@ struct Samples {
 
 impl Samples {
     fn new(cpu: u16, chains: bool, spaces: Vec<Space>) -> Self {
-        let block = BlockEncoder::new(chains).with_processes(!spaces.is_empty());
-        Self { cpu, sent: 0, dropped: 0, block, chains: chains.then(|| Chains::new(cpu)), spaces }
+        let chains = chains.then(|| Chains::new(cpu));
+        let mut samples = Self { cpu, sent: 0, dropped: 0, blocks: Vec::new(), chains, spaces };
+        samples.set_events(1);
+        samples
+    }
+
+    fn set_events(&mut self, events: usize) {
+        let [chains, processes] = [self.chains.is_some(), !self.spaces.is_empty()];
+        self.blocks.resize_with(events, || BlockEncoder::new(chains).with_processes(processes));
     }
 
     fn cut_chains(&self) -> CutChains {
@@ -200,13 +209,13 @@ impl Samples {
             self.next_epoch();
         }
         let stack = self.chains.as_mut().map_or(0, |chains| chains.intern(record));
-        let process = self.process_of(Tag::from_bits(record.tag()).space);
-        let sample = Sample { stack, process, ..sample_of(record) };
-        if self.block.push(sample).is_err() {
-            self.send();
-            let pushed = self.block.push(sample);
-            debug_assert!(pushed.is_ok(), "an empty block takes a sample");
-        }
+        let Tag { event, space, .. } = Tag::from_bits(record.tag());
+        let sample = Sample { stack, process: self.process_of(space), ..sample_of(record) };
+        let pushed = self.push_sample(event, sample).or_else(|sample| {
+            self.send_event(event);
+            self.push_sample(event, sample)
+        });
+        debug_assert!(pushed.is_ok(), "an empty block takes a sample");
     }
 
     /// Finds the process of an address space; 0 for the kernel's own.
@@ -214,25 +223,37 @@ impl Samples {
         self.spaces.iter().find(|space| space.root == root).map_or(0, |space| space.process)
     }
 
-    /// Sends the block, after the definitions of the chains that it names.
+    fn push_sample(&mut self, event: u8, sample: Sample) -> Result<(), Sample> {
+        self.blocks.get_mut(usize::from(event)).ok_or(sample)?.push(sample)
+    }
+
+    /// Sends everything that waits.
     fn send(&mut self) {
+        for event in 0..self.blocks.len() {
+            self.send_event(u8::try_from(event).unwrap_or(u8::MAX));
+        }
+    }
+
+    /// Sends the block of an event, after the definitions of the chains that it names. Its samples get their numbers
+    /// now: the events of a CPU share one row of them.
+    fn send_event(&mut self, event: u8) {
         if let Some(chains) = &mut self.chains {
             chains.send();
         }
-        if self.block.count() == 0 {
+        let Some(block) = self.blocks.get_mut(usize::from(event)).filter(|block| block.count() > 0) else {
             return;
-        }
+        };
         let header = BlockHeader {
             cpu: self.cpu,
-            event: 0,
+            event,
             first_sample: self.sent,
             dropped: self.dropped,
             chains: self.chains.as_ref().map(Chains::epoch),
             processes: !self.spaces.is_empty(),
         };
-        stream::send(&Frame::Block(self.block.block(header)));
-        self.sent += u64::from(self.block.count());
-        self.block.clear();
+        stream::send(&Frame::Block(block.block(header)));
+        self.sent += u64::from(block.count());
+        block.clear();
     }
 
     fn next_epoch(&mut self) {

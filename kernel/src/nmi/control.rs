@@ -1,21 +1,39 @@
 //! Starting and stopping the sampler, from thread context.
 
 use alloc::boxed::Box;
+use core::hint;
+use core::sync::atomic::Ordering;
 
 use super::PerCpu;
+use super::orders::Order;
 use crate::arch::apic::LocalApic;
 use crate::arch::fallible::AccessError;
 use crate::sampler::Sampler;
 
+/// Polls of an order that was given: a self-NMI takes a handful.
+const POLLS_MAX: u32 = 1 << 20;
+/// Polls after the counters stopped, for NMIs that were on their way: tens of microseconds.
+const LINGER_POLLS: u32 = 1 << 12;
+
 impl PerCpu {
-    /// Starts to sample on this CPU: the counter is armed at the end of a first NMI, sent here.
+    /// Starts to sample on this CPU, at the end of a first NMI, sent here.
     ///
     /// # Errors
-    /// [`AccessError`] where the APIC refuses a timer that raises NMIs; nothing is sampled then.
-    pub fn start(&self, apic: LocalApic, sampler: Box<Sampler>) -> Result<(), AccessError> {
-        apic.route_timer_to_nmi()?;
+    /// [`AccessError`] where the APIC refuses a timer that raises NMIs and one is needed; the sampler comes back.
+    pub fn start(&self, apic: LocalApic, sampler: Box<Sampler>) -> Result<(), (AccessError, Box<Sampler>)> {
+        if sampler.needs_timer()
+            && let Err(error) = apic.route_timer_to_nmi()
+        {
+            return Err((error, sampler));
+        }
+        // Relaxed, here and below: for this CPU only.
+        self.has_counters.store(sampler.has_counters(), Ordering::Relaxed);
         self.sampler.put(sampler);
-        self.send_self_nmi(apic);
+        if self.wants_orders() {
+            self.order(apic, Order::Start);
+        } else {
+            self.send_self_nmi(apic);
+        }
         Ok(())
     }
 
@@ -27,7 +45,43 @@ impl PerCpu {
 
     /// Stops to sample on this CPU and takes the sampler back.
     pub fn stop(&self, apic: LocalApic) -> Option<Box<Sampler>> {
+        if self.wants_orders() {
+            self.order(apic, Order::Stop);
+            // An overflow just before that may have its NMI on the way still: the sampler must be there to claim it.
+            for _ in 0..LINGER_POLLS {
+                hint::spin_loop();
+            }
+        }
         apic.mask_timer();
+        self.has_counters.store(false, Ordering::Relaxed);
         self.sampler.take()
+    }
+
+    /// Asks the counters to do what is due from time to time, if there are any.
+    ///
+    /// # Context
+    /// The tick's interrupt, or the thread while no tick can come.
+    pub fn tick(&self, apic: LocalApic) {
+        if self.wants_orders() {
+            self.orders.give(Order::Tick);
+            self.send_self_nmi(apic);
+        }
+    }
+
+    /// Tells whether what counts here takes orders.
+    fn wants_orders(&self) -> bool {
+        self.has_counters.load(Ordering::Relaxed)
+    }
+
+    /// Gives an order and waits until it was obeyed.
+    fn order(&self, apic: LocalApic, order: Order) {
+        self.orders.give(order);
+        self.send_self_nmi(apic);
+        for _ in 0..POLLS_MAX {
+            if !self.orders.is_pending(order) {
+                break;
+            }
+            hint::spin_loop();
+        }
     }
 }

@@ -76,6 +76,8 @@ pub struct Counters {
     pub thread_syncs: Counter,
     /// Overflows that the PMU driver saw.
     pub overflows: Counter,
+    /// Of these, those that came while sampling was throttled: not stored.
+    pub throttled: Counter,
 }
 
 impl Counters {
@@ -96,6 +98,7 @@ impl Counters {
             table_frames: Counter::new(),
             thread_syncs: Counter::new(),
             overflows: Counter::new(),
+            throttled: Counter::new(),
         }
     }
 

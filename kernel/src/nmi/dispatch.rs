@@ -7,8 +7,8 @@
 //! event. After Zickus, "x86, nmi: add in logic to handle multiple events and unknown NMIs" (Linux 3.2).
 //!
 //! Order, on every run: the [local handlers](handlers::ask_local); if none handled anything, system control port B
-//! and the handlers of what it says; if it says nothing, swallowed; else the first handler for unknown NMIs;
-//! else unknown. Each run has exactly one outcome (invariant Dispatch).
+//! and the handlers of what it says; if it says nothing, swallowed; else the PMU, whether it was a late one of its own;
+//! else the first handler for unknown NMIs; else unknown. Each run has exactly one outcome (invariant Dispatch).
 //!
 //! **Walk-all** asks every local handler, always. **Stop-early** stops at the first that handled something,
 //! unless the NMI is back-to-back: cheaper, but an event that merged into an NMI whose first handler was
@@ -29,6 +29,7 @@ use super::control_port::{self, Reason};
 use super::handlers::{self, Unclaimed, ask_all};
 use super::{Interrupted, Run};
 use crate::report;
+use crate::sampler::Sampler;
 
 /// More events than any NMI has: every handler is asked.
 const ALL_EVENTS: u32 = u32::MAX;
@@ -108,10 +109,11 @@ pub fn dispatch(dispatcher: &mut Dispatcher, run: &mut Run<'_>) {
         counters.handled.increment();
     } else {
         let Interrupted { nmi, frame, .. } = run.interrupted;
-        account_for_unusual(dispatcher, Unclaimed { nmi, frame }, handled);
+        let sampler = run.sampler.as_deref_mut();
+        account_for_unusual(dispatcher, Unclaimed { nmi, frame }, sampler, handled);
     }
     if let Some(sampler) = &mut run.sampler {
-        sampler.pmu.rearm();
+        sampler.timer.rearm();
     }
 }
 
@@ -120,16 +122,21 @@ pub fn dispatch(dispatcher: &mut Dispatcher, run: &mut Run<'_>) {
 /// It gets its own copy of what it needs: a reference to the run would keep all of that in memory, where every
 /// sample would have to store it.
 #[cold]
-fn account_for_unusual(dispatcher: &mut Dispatcher, run: Unclaimed<'_>, handled: u32) {
+fn account_for_unusual(
+    dispatcher: &mut Dispatcher,
+    run: Unclaimed<'_>,
+    sampler: Option<&mut Sampler>,
+    handled: u32,
+) {
     if handled == 0 {
-        return explain_empty(dispatcher, run);
+        return explain_empty(dispatcher, run, sampler);
     }
     run.nmi.counters.handled.increment();
     dispatcher.swallow = true;
 }
 
 /// Accounts for a run in which no local handler found anything.
-fn explain_empty(dispatcher: &mut Dispatcher, mut run: Unclaimed<'_>) {
+fn explain_empty(dispatcher: &mut Dispatcher, mut run: Unclaimed<'_>, sampler: Option<&mut Sampler>) {
     let counters = &run.nmi.counters;
     match control_port::take_reason() {
         Reason::Busy => counters.reason_busy.increment(),
@@ -138,6 +145,8 @@ fn explain_empty(dispatcher: &mut Dispatcher, mut run: Unclaimed<'_>) {
             dispatcher.swallow = false;
             counters.swallowed.increment();
         }
+        // Asked after that, so that a claim is not used up for what the row explains.
+        Reason::None if sampler.is_some_and(Sampler::claims_late) => counters.handled.increment(),
         Reason::None => explain_unknown(dispatcher.unknown, &mut run),
     }
 }

@@ -20,6 +20,7 @@ pub mod entry;
 pub mod experiment;
 mod first_fault;
 mod handlers;
+pub mod orders;
 mod slot;
 #[cfg(feature = "selftest")]
 pub mod staging;
@@ -39,6 +40,7 @@ use counters::Counters;
 use dispatch::Dispatcher;
 use entry::NmiStack;
 pub use first_fault::FirstFault;
+use orders::Orders;
 use slot::SamplerSlot;
 
 /// An address that no instruction has: no NMI came before.
@@ -56,6 +58,10 @@ pub struct PerCpu {
     self_nmis: AtomicU32,
     /// Send a self-NMI at each page fault that is resolved. Written by the thread, read by the NMI.
     nest_on_first_touch: AtomicBool,
+    /// What the sampler's counters are to do.
+    pub orders: Orders,
+    /// Whether the sampler has counters that take orders. Written by the thread, read by the tick.
+    has_counters: AtomicBool,
     /// The first page fault inside an NMI.
     pub first_fault: FirstFault,
     /// The experiment of the NMI sweep.
@@ -103,6 +109,8 @@ impl PerCpu {
             counters: Counters::new(),
             self_nmis: AtomicU32::new(0),
             nest_on_first_touch: AtomicBool::new(false),
+            orders: Orders::new(),
+            has_counters: AtomicBool::new(false),
             first_fault: FirstFault::new(),
             #[cfg(feature = "selftest")]
             experiment: experiment::Experiment::default(),

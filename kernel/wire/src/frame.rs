@@ -8,7 +8,9 @@ use heapless::Vec;
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Block, CaseReport, CpuTotals, Options, Stacks};
+use crate::{
+    Block, CaseReport, CounterReport, CpuTotals, EventCounts, EventInfo, Offer, Options, PmuInfo, Stacks,
+};
 
 /// Most events that one run samples.
 pub const EVENTS_MAX: usize = 16;
@@ -56,6 +58,15 @@ pub enum Frame<'a> {
     Output(Output<'a>),
     /// Reports how a process ended. No later sample names it.
     ProcessEnd(ProcessEnd),
+    /// Carries what one event came to on one CPU: before its [`Frame::End`].
+    Counts(EventCounts),
+    /// Carries what the PMU's driver counted on one CPU: before its [`Frame::End`].
+    Pmu(PmuCounters),
+    /// Says whether the PMU offers an event.
+    #[serde(borrow)]
+    Offer(Offer<'a>),
+    /// Reports the self-test of one counter.
+    Counter(CounterReport),
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).
@@ -193,42 +204,6 @@ pub enum ClockKind {
     Instructions,
     /// Time: the TSC has no fixed relation to instructions.
     Time,
-}
-
-/// The source of overflows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
-pub struct PmuInfo<'a> {
-    /// Whether counters of the hardware count, or something stands in for them.
-    pub kind: PmuKind,
-    /// Name of the driver.
-    pub name: &'a str,
-}
-
-/// Whether hardware counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
-pub enum PmuKind {
-    /// Performance counters of the CPU.
-    Hardware,
-    /// A timer that stands in for a counter.
-    Virtual,
-}
-
-/// One sampled event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
-pub struct EventInfo<'a> {
-    /// The event's name, as perf would write it.
-    pub name: &'a str,
-    /// How often it is sampled.
-    pub sampling: Sampling,
-}
-
-/// How often an event is sampled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
-pub enum Sampling {
-    /// One sample every this many events (`-c`).
-    Period(u64),
-    /// This many samples per second (`-F`).
-    Frequency(u64),
 }
 
 /// One line of text from the kernel.

@@ -25,6 +25,7 @@ pub mod exit;
 pub mod frame;
 pub mod framing;
 pub mod options;
+pub mod pmu;
 pub mod stacks;
 pub mod totals;
 
@@ -32,13 +33,16 @@ pub use block::{Block, BlockEncoder, BlockHeader, Sample, SampleIter};
 pub use case::CaseReport;
 pub use exit::ExitCode;
 pub use frame::{
-    BuildId, ClockKind, EventInfo, Failure, Fatal, FatalCause, Frame, Hello, Landing, Log, LogLevel, Output,
-    Pair, Placement, PmuInfo, PmuKind, Process, ProcessEnd, ProcessOutcome, Sampling, WorkloadResult,
+    BuildId, ClockKind, Failure, Fatal, FatalCause, Frame, Hello, Landing, Log, LogLevel, Output, Pair,
+    Placement, Process, ProcessEnd, ProcessOutcome, WorkloadResult,
 };
 pub use framing::{DecodeError, EncodeError, FRAME_BYTES_MAX, LINE_BYTES_MAX, decode, encode};
 pub use options::{
-    Dispatch, FaultReturn, Line, Mode, NestedReturn, NmiEntry, OptionError, Options, RingMode, Stress,
-    UnknownPolicy, Unmask,
+    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, OptionError, Options, PmuChoice,
+    RingMode, Stress, UnknownPolicy, Unmask,
+};
+pub use pmu::{
+    CounterReport, CounterVerdict, EventCounts, EventInfo, Offer, PmuCounters, PmuInfo, PmuKind, Sampling,
 };
 pub use stacks::{StackNode, StackNodeIter, Stacks, StacksEncoder};
 pub use totals::{CpuTotals, CutChains, Drops, MemoryCounters, NmiCounters};

@@ -34,7 +34,12 @@ use crate::Sampling;
 /// | `dispatch=walk-all\|stop-early` | | how the dispatcher asks its handlers |
 /// | `unknown=count\|stop` | | what an unknown NMI means |
 /// | `stress=none\|nest` | | provoke nested NMIs |
-/// | `mode=any\|user\|kernel` | | which samples are kept, by the privilege level of the interrupted code |
+/// | `job=record\|stat\|list\|pmu-test` | | what the run is for |
+/// | `pmu=auto\|hardware\|timer\|model-intel\|model-amd` | | what counts |
+/// | `profile=NAME` | | the processor that a model is of; empty means one of its vendor |
+/// | `events=a,b,{c,d}` | | what is counted, in perf's language (`nmiprof_pmu::event`); empty means the PMU's first choice |
+/// | `lvtpc=late\|early` | | when the handler unmasks the local APIC's entry for performance counters |
+/// | `cpu_percent_max=N` | % | of a CPU's time that sampling may take; 0 and 100 mean all of it |
 /// | `tick_hz=N` | 1/s | how often the scheduler may take the CPU away, where programs run |
 /// | `line=live\|file` | | whether the far end of the serial line can block |
 /// | `unsafe_nmi=on\|off` | | allow combinations that are known to be unsound |
@@ -77,8 +82,18 @@ pub struct Options<'a> {
     pub unknown: UnknownPolicy,
     /// What is provoked.
     pub stress: Stress,
-    /// Which samples are kept.
-    pub mode: Mode,
+    /// What the run is for.
+    pub job: Job,
+    /// What counts.
+    pub pmu: PmuChoice,
+    /// The processor that a model is of; empty means one of its vendor.
+    pub profile: &'a str,
+    /// What is counted, in perf's language; empty means the PMU's first choice.
+    pub events: &'a str,
+    /// When the handler unmasks the local APIC's entry for performance counters.
+    pub lvtpc: LvtpcUnmask,
+    /// Percentage of a CPU's time that sampling may take; 0 and 100 mean all of it.
+    pub cpu_percent_max: u8,
     /// Ticks of the scheduler per second, where programs run.
     pub tick_hz: u32,
     /// What is at the far end of the serial line.
@@ -118,7 +133,12 @@ impl Default for Options<'_> {
             dispatch: Dispatch::WalkAll,
             unknown: UnknownPolicy::Count,
             stress: Stress::None,
-            mode: Mode::Any,
+            job: Job::Record,
+            pmu: PmuChoice::Auto,
+            profile: "",
+            events: "",
+            lvtpc: LvtpcUnmask::Late,
+            cpu_percent_max: 25,
             tick_hz: 1000,
             line: Line::Live,
             unsafe_nmi: false,
@@ -137,7 +157,7 @@ pub const RING_BYTES_MIN: u64 = 4096;
 
 impl<'a> Options<'a> {
     const KEYS: &'static str = "workload, duration_ns, period, freq, chains, ring, ring_bytes, \
-        decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, mode, tick_hz, line, unsafe_nmi, \
+        decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, job, pmu, profile, events, lvtpc, cpu_percent_max, tick_hz, line, unsafe_nmi, \
         sweep_first, sweep_last, third_first, third_last, mutant, selftest";
 
     /// Parses a command line.
@@ -182,7 +202,12 @@ impl<'a> Options<'a> {
             "dispatch" => self.dispatch = value.parse()?,
             "unknown" => self.unknown = value.parse()?,
             "stress" => self.stress = value.parse()?,
-            "mode" => self.mode = value.parse()?,
+            "job" => self.job = value.parse()?,
+            "pmu" => self.pmu = value.parse()?,
+            "profile" => self.profile = value,
+            "events" => self.events = value,
+            "lvtpc" => self.lvtpc = value.parse()?,
+            "cpu_percent_max" => self.cpu_percent_max = percentage(value)?,
             "tick_hz" => self.tick_hz = number(value, 1)?,
             "line" => self.line = value.parse()?,
             "unsafe_nmi" => self.unsafe_nmi = switch(value)?,
@@ -203,6 +228,8 @@ impl fmt::Display for Options<'_> {
         match self.sampling {
             Sampling::Period(events) => write!(f, "period={events}")?,
             Sampling::Frequency(hz) => write!(f, "freq={hz}")?,
+            // Said by the job.
+            Sampling::Count => {}
         }
         if !self.workloads.is_empty() {
             write!(f, " workload={}", self.workloads)?;
@@ -221,7 +248,14 @@ impl fmt::Display for Options<'_> {
         )?;
         write!(f, " unmask={} dispatch={} unknown={}", self.unmask, self.dispatch, self.unknown)?;
         write!(f, " stress={}", self.stress)?;
-        write!(f, " mode={} tick_hz={}", self.mode, self.tick_hz)?;
+        write!(f, " job={} pmu={} lvtpc={}", self.job, self.pmu, self.lvtpc)?;
+        if !self.profile.is_empty() {
+            write!(f, " profile={}", self.profile)?;
+        }
+        if !self.events.is_empty() {
+            write!(f, " events={}", self.events)?;
+        }
+        write!(f, " cpu_percent_max={} tick_hz={}", self.cpu_percent_max, self.tick_hz)?;
         write!(f, " line={} unsafe_nmi={}", self.line, on_off(self.unsafe_nmi))?;
         let default = Self::default();
         if (self.sweep_first, self.sweep_last) != (default.sweep_first, default.sweep_last) {
@@ -242,6 +276,11 @@ impl fmt::Display for Options<'_> {
 
 fn number<N: FromStr + PartialOrd>(value: &str, min: N) -> Result<N, &'static str> {
     value.parse().ok().filter(|n| *n >= min).ok_or("a decimal number within the option's range")
+}
+
+/// Parses a percentage.
+fn percentage(value: &str) -> Result<u8, &'static str> {
+    number(value, 0).ok().filter(|percent| *percent <= 100).ok_or("a percentage, 0 to 100")
 }
 
 /// Parses the size of a ring: positions are masked, so it is a power of two of whole pages.
@@ -412,16 +451,47 @@ choice! {
 }
 
 choice! {
-    /// Which samples are kept, by the privilege level of the interrupted code.
-    Mode {
-        /// All.
-        Any = "any",
-        /// Those of user code.
-        User = "user",
-        /// Those of the kernel.
-        Kernel = "kernel",
+    /// What a run is for.
+    Job {
+        /// Samples are taken.
+        Record = "record",
+        /// Events are counted.
+        Stat = "stat",
+        /// The PMU says what it offers.
+        List = "list",
+        /// Every counter is tested, and what was found is told.
+        PmuTest = "pmu-test",
     }
-    expected "any, user, kernel"
+    expected "record, stat, list, pmu-test"
+}
+
+choice! {
+    /// What counts events.
+    PmuChoice {
+        /// The hardware where its counters work, else the timer.
+        Auto = "auto",
+        /// The counters of the CPU, or nothing.
+        Hardware = "hardware",
+        /// The local APIC's timer: one event.
+        Timer = "timer",
+        /// A model of an Intel PMU's registers, which counts by formulas of the clock.
+        ModelIntel = "model-intel",
+        /// A model of an AMD PMU's registers, which counts by formulas of the clock.
+        ModelAmd = "model-amd",
+    }
+    expected "auto, hardware, timer, model-intel, model-amd"
+}
+
+choice! {
+    /// When the handler unmasks the local APIC's entry for performance counters, which an Intel CPU masks when it
+    /// delivers an overflow's NMI.
+    LvtpcUnmask {
+        /// At the end, when no overflow is pending any more.
+        Late = "late",
+        /// At the beginning: an overflow while the handler runs raises a further NMI.
+        Early = "early",
+    }
+    expected "late, early"
 }
 
 choice! {

@@ -4,8 +4,8 @@
 
 use nmiprof_wire::{
     Block, BlockEncoder, BlockHeader, CpuTotals, DecodeError, Dispatch, FRAME_BYTES_MAX, FaultReturn, Frame,
-    LINE_BYTES_MAX, Line, Mode, NestedReturn, NmiEntry, Options, RingMode, Sample, Sampling, StackNode,
-    StacksEncoder, Stress, UnknownPolicy, Unmask, decode, encode, stacks,
+    Job, LINE_BYTES_MAX, Line, LvtpcUnmask, NestedReturn, NmiEntry, Options, PmuChoice, RingMode, Sample,
+    Sampling, StackNode, StacksEncoder, Stress, UnknownPolicy, Unmask, decode, encode, stacks,
 };
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
@@ -43,8 +43,12 @@ fn options() -> impl Strategy<Value = Options<'static>> {
         (prop::sample::select(NestedReturn::ALL), prop::sample::select(Unmask::ALL)),
         (prop::sample::select(Dispatch::ALL), prop::sample::select(UnknownPolicy::ALL)),
         prop::sample::select(RingMode::ALL),
-        (prop::sample::select(Stress::ALL), prop::sample::select(Mode::ALL)),
-        prop::sample::select(Line::ALL),
+        (
+            prop::sample::select(Stress::ALL),
+            prop::sample::select(Job::ALL),
+            prop::sample::select(PmuChoice::ALL),
+        ),
+        (prop::sample::select(Line::ALL), prop::sample::select(LvtpcUnmask::ALL)),
     );
     let rest = (1..u64::MAX, any::<bool>(), 12..64_u32, 1..u32::MAX, any::<bool>(), any::<(u32, bool)>());
     (sampling, names, choices, rest).prop_map(|(sampling, workloads, choices, rest)| {
@@ -54,8 +58,8 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             (nested_return, unmask),
             (dispatch, unknown),
             ring,
-            (stress, mode),
-            line,
+            (stress, job, pmu),
+            (line, lvtpc),
         ) = choices;
         let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi, (decommit, warn_fault)) = rest;
         Options {
@@ -75,7 +79,12 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             dispatch,
             unknown,
             stress,
-            mode,
+            job,
+            pmu,
+            lvtpc,
+            profile: if chains { "skylake" } else { "" },
+            events: if chains { "" } else { "{cycles:u,rC0},cpu/event=0x3c,cmask=1/" },
+            cpu_percent_max: 60,
             tick_hz: reserve_frames,
             line,
             unsafe_nmi,

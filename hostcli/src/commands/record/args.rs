@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nmiprof_wire::{
-    Dispatch, FaultReturn, Line, Mode, NestedReturn, NmiEntry, Options, RingMode, Sampling, Stress,
+    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, RingMode, Sampling, Stress,
     UnknownPolicy, Unmask,
 };
 
@@ -269,7 +269,7 @@ impl SamplingArgs {
             dispatch: self.dispatch,
             unknown: self.unknown,
             stress: self.stress,
-            mode: self.mode(),
+            events: self.event.as_deref().unwrap_or_default(),
             tick_hz: self.tick_hz,
             line: Line::File,
             unsafe_nmi: self.unsafe_nmi,
@@ -282,15 +282,6 @@ impl SamplingArgs {
         const WORKLOADS: Duration = Duration::from_secs(1);
         const PROGRAMS: Duration = Duration::from_secs(10);
         self.duration.unwrap_or(if self.programs.is_empty() { WORKLOADS } else { PROGRAMS })
-    }
-
-    /// Returns which samples are kept: on a virtual PMU the event's modifier is a filter of samples.
-    fn mode(&self) -> Mode {
-        match self.event.as_deref().and_then(|event| event.rsplit_once(':')) {
-            Some((_, "u")) => Mode::User,
-            Some((_, "k")) => Mode::Kernel,
-            _ => Mode::Any,
-        }
     }
 
     fn sampling(&self, default: Sampling) -> Sampling {
