@@ -10,6 +10,7 @@
 pub mod bus;
 pub mod capabilities;
 pub mod counter;
+pub mod event;
 mod timer;
 pub mod unit;
 
