@@ -72,8 +72,9 @@ fn an_nmi_at_every_instruction_of_entry_exit_and_switch_breaks_nothing() {
     let stacks = format!("hostile stack-pointers {} {NMI_STACK_TOP} 1", NMI_STACK_TOP - NMI_STACK_BYTES);
     for nmi in ENTRIES {
         for unmask in ["fault", "early"] {
-            let words =
-                format!("selftest=windows nmi={nmi} unmask={unmask} period=1 events=instructions:u ring_bytes=4096");
+            let words = format!(
+                "selftest=windows nmi={nmi} unmask={unmask} period=1 events=instructions:u ring_bytes=4096"
+            );
             let Some(run) = run(&words, &["hostile registers 10", "hostile registers 10", &stacks]) else {
                 return;
             };
@@ -126,7 +127,8 @@ fn a_user_who_jumps_into_an_entry_ends_only_itself() {
         assert!(!labels.is_empty(), "{nmi}");
         let attacks: Vec<String> =
             labels.iter().map(|label| format!("hostile jump-on {label} {}", NMI_STACK_TOP - 8)).collect();
-        let words = format!("selftest=windows nmi={nmi} period=1 events=instructions:u duration_ns=20000000000");
+        let words =
+            format!("selftest=windows nmi={nmi} period=1 events=instructions:u duration_ns=20000000000");
         let boot = Boot::image(Image::Selftest).append(&words);
         let boot = attacks.iter().fold(boot, |boot, attack| boot.user_program(attack));
         let Some(run) = boot.run().passed() else { return };

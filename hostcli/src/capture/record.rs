@@ -171,6 +171,7 @@ impl Record {
             Frame::Process(process) => self.processes.take(process),
             Frame::Output(output) => self.processes.take_output(output),
             Frame::ProcessEnd(end) => self.processes.take_end(end),
+            Frame::Counts(_) | Frame::Pmu(_) | Frame::Offer(_) | Frame::Counter(_) => true,
         };
         if !is_used {
             self.damage.count(event.offset, event.line_bytes);

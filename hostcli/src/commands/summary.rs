@@ -150,6 +150,7 @@ pub(super) fn sampling_text(sampling: Sampling) -> String {
     match sampling {
         Sampling::Period(events) => format!("one sample every {events}"),
         Sampling::Frequency(hz) => format!("{hz} samples per second"),
+        Sampling::Count => "counted".to_owned(),
     }
 }
 

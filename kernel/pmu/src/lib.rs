@@ -11,6 +11,9 @@ pub mod bus;
 pub mod capabilities;
 pub mod counter;
 pub mod engine;
+pub mod event;
+pub mod selftest;
+mod stub;
 mod timer;
 pub mod unit;
 
@@ -19,6 +22,8 @@ pub use capabilities::{Capabilities, CoreKind, Extras, Interface};
 pub use counter::{Counter, CounterSet};
 pub use unit::{CounterUnit, Encoding};
 
+pub use engine::{Engine, EngineCounts, Overflow as CounterOverflow, Rate, Request, Settings};
+pub use stub::{ClockedModel, Driver, Handling, Line, Unmask, detect, profiles};
 pub use timer::{CountdownTimer, VirtualPmu};
 
 /// A counter that overflows, as the sampler sees it.

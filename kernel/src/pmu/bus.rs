@@ -5,7 +5,6 @@ use nmiprof_pmu::{ClockedModel, GeneralProtection, Line, MsrBus};
 use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
 use crate::arch::msr_bus::CpuBus;
-use nmiprof_pmu::CountdownTimer as _;
 
 /// The registers of a PMU.
 pub enum Bus {

@@ -7,9 +7,7 @@ use alloc::vec::Vec;
 
 use nmiprof_pmu::event::{generic_events, offer};
 use nmiprof_pmu::selftest::{Counted, count_during};
-use nmiprof_pmu::{
-    Capabilities, Counter, CounterSet, CounterUnit as _, Encoding, Rate, Request,
-};
+use nmiprof_pmu::{Capabilities, Counter, CounterSet, CounterUnit as _, Encoding, Rate, Request};
 use nmiprof_ring::Producer;
 use nmiprof_wire::{CounterReport, CounterVerdict};
 
@@ -49,15 +47,20 @@ pub fn test_all(cpu: &PerCpu, mut bench: Bench, drain: &mut Drain) -> (Vec<Count
 /// Returns the counters that can be used.
 pub fn usable(capabilities: &Capabilities, reports: &[CounterReport]) -> CounterSet {
     let works = |counter: Counter| {
-        reports.iter().any(|report| {
-            report.counter == counter.number() && report.verdict == CounterVerdict::Works
-        })
+        reports
+            .iter()
+            .any(|report| report.counter == counter.number() && report.verdict == CounterVerdict::Works)
     };
     let counters = capabilities.counters().iter().filter(|counter| works(*counter));
     counters.fold(CounterSet::EMPTY, |set, counter| set.union(counter.set()))
 }
 
-fn test(cpu: &PerCpu, mut bench: Bench, capabilities: &Capabilities, counter: Counter) -> (CounterReport, Bench) {
+fn test(
+    cpu: &PerCpu,
+    mut bench: Bench,
+    capabilities: &Capabilities,
+    counter: Counter,
+) -> (CounterReport, Bench) {
     let work = WALKS * SLED_INSTRUCTIONS;
     let mut report = CounterReport {
         counter: counter.number(),

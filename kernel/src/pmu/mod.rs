@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 use nmiprof_pmu::profiles::{self, Profile};
 use nmiprof_pmu::{
-    Capabilities, ClockedModel, CounterSet, CounterUnit as _, Driver, Engine, Handling, Settings, detect,
+    Capabilities, ClockedModel, CounterSet, Driver, Encoding, Engine, Handling, Settings, detect,
 };
 use nmiprof_ring::Producer;
 use nmiprof_wire::{CounterReport, CounterVerdict, Job, LvtpcUnmask, Options, PmuChoice, PmuInfo, PmuKind};
@@ -118,7 +118,7 @@ impl Pmu {
     /// Says what stands in for an event that a model counts; empty where the hardware counts it.
     pub fn formula(&self, encoding: &Encoding) -> &'static str {
         match (self.kind, &self.registers) {
-            (PmuKind::Virtual, Some(registers)) => formula_text(encoding, &registers.capabilities),
+            (PmuKind::Virtual, Some(_)) if encoding.counters.is_empty() => "",
             _ => "",
         }
     }
@@ -171,13 +171,20 @@ impl Place<'_> {
         }
     }
 
-    fn model(&mut self, profile: &'static Profile, fallback: String, ring: Ring) -> Result<(Pmu, Ring), String> {
+    fn model(
+        &mut self,
+        profile: &'static Profile,
+        fallback: String,
+        ring: Ring,
+    ) -> Result<(Pmu, Ring), String> {
         let profile = match self.options.profile {
             "" => profile,
             name => profiles::find(name).ok_or_else(|| unknown_profile(name))?,
         };
         if let Err(error) = self.timer {
-            return Err(format!("{fallback}; the APIC timer raises no NMI here ({error:?}): a model needs one"));
+            return Err(format!(
+                "{fallback}; the APIC timer raises no NMI here ({error:?}): a model needs one"
+            ));
         }
         let mut bus = Bus::Model(ClockedModel::new(profile, self.cpu.apic));
         let capabilities = detect(&CpuId::with_cpuid_reader(profile), &mut bus)

@@ -35,6 +35,12 @@ fn send_generic(pmu: &Pmu, registers: &Registers) {
         let counters = offered.map_or(0, |encoding| encoding.counters.intersection(registers.usable).0);
         let select = offered.map_or(0, |encoding| encoding.select);
         let formula = offered.map_or("", |encoding| pmu.formula(&encoding));
-        stream::send(&Frame::Offer(Offer { name: event.name(), counters, select, formula, refused: &refused }));
+        stream::send(&Frame::Offer(Offer {
+            name: event.name(),
+            counters,
+            select,
+            formula,
+            refused: &refused,
+        }));
     }
 }

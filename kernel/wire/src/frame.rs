@@ -9,7 +9,8 @@ use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Block, CaseReport, CounterReport, CpuTotals, EventCounts, EventInfo, Offer, Options, PmuInfo, Stacks,
+    Block, CaseReport, CounterReport, CpuTotals, EventCounts, EventInfo, Offer, Options, PmuCounters,
+    PmuInfo, Stacks,
 };
 
 /// Most events that one run samples.

@@ -219,6 +219,7 @@ impl Event {
         let (period, freq) = match event.sampling {
             Sampling::Period(events) => (Some(events), None),
             Sampling::Frequency(hz) => (None, Some(hz)),
+            Sampling::Count => (None, None),
         };
         Self { name: event.name.clone(), period, freq }
     }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nmiprof_wire::{
-    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, RingMode, Sampling, Stress,
-    UnknownPolicy, Unmask,
+    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, RingMode, Sampling, Stress, UnknownPolicy,
+    Unmask,
 };
 
 use super::display::Noise;
@@ -251,7 +251,7 @@ impl SamplingArgs {
         )))
     }
 
-    fn options<'a>(&self, workloads: &'a str) -> Options<'a> {
+    fn options<'a>(&'a self, workloads: &'a str) -> Options<'a> {
         let defaults = Options::default();
         Options {
             workloads,
