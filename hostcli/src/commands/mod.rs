@@ -13,6 +13,7 @@
 pub mod demo;
 pub mod doctor;
 pub mod export;
+pub mod flags;
 pub mod info;
 pub mod input;
 mod paths;

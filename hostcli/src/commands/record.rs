@@ -12,14 +12,13 @@
 
 mod args;
 mod destination;
-mod display;
+pub(super) mod display;
 mod ended;
-mod programs;
-pub(in crate::commands) mod values;
 
 use std::io::Write;
 
-pub use args::{Args, MachineArgs};
+pub use super::flags::MachineArgs;
+pub use args::Args;
 pub use ended::EndedError;
 
 use super::{Error, Outcome, summary};
@@ -29,7 +28,6 @@ use crate::machine::{Boot, Consent, Ending, MachineConfig, boot, find_or_install
 use destination::Destination;
 use display::Display;
 use nmiprof_wire::FatalCause;
-use programs::Packed;
 
 /// Records one run. The capture goes to `out` where the output file is `-`; all else goes to `notes`.
 ///
@@ -37,7 +35,7 @@ use programs::Packed;
 /// [`Error`] where there is no capture, or not a whole one.
 pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
     args.check()?;
-    let packed = Packed::new(&args.sampling.programs, &args.arguments)?;
+    let packed = args.work.pack()?;
     let program = find_or_install(Consent::from_yes(args.machine.yes), notes)?;
     let mut destination = Destination::prepare(&args.output, out)?;
     if args.output.as_os_str() != "-" {
@@ -66,7 +64,7 @@ fn conclude(boot: Boot, args: &Args, notes: &mut dyn Write) -> Result<Outcome, E
             writeln!(notes, "nmiprof: {}", boot.ending)?;
             Ok(Outcome::Findings)
         }
-        _ => Err(EndedError::new(boot, args).into()),
+        _ => Err(EndedError::new(boot, Some(&args.output)).into()),
     }
 }
 
