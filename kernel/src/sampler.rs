@@ -172,33 +172,36 @@ impl Sampler {
         self.counters.is_some()
     }
 
-    /// Takes a sample if this NMI is an overflow, and returns how many events it handled.
+    /// Tells whether a timer counts and [`Sampler::handle_usual`] knows how to store its samples.
+    #[inline(always)]
+    pub fn is_usual(&self) -> bool {
+        self.form != Form::Any
+    }
+
+    /// Takes a sample if this NMI is an overflow of the timer, and returns how many events it handled; for usual
+    /// samplers.
     ///
     /// # Context
     /// NMI; may fault, at the first touch of a ring page.
     #[inline(always)]
-    pub fn handle(&mut self, interrupted: &Interrupted<'_>) -> u32 {
-        // In this order, and not by a jump for all three: the plain one is the yardstick.
-        if self.form == Form::Plain {
-            let Some(handled) = part_handled(self.timer.poll()) else {
+    pub fn handle_usual(&mut self, interrupted: &Interrupted<'_>) -> u32 {
+        let Some(handled) = part_handled(self.timer.poll()) else {
+            if self.form == Form::Plain {
                 self.store.plain(interrupted);
-                return 1;
-            };
-            handled
-        } else if self.form == Form::Chain {
-            let Some(handled) = part_handled(self.timer.poll()) else {
+            } else {
                 self.store.with_chain(interrupted);
-                return 1;
-            };
-            handled
-        } else {
-            self.handle_any(interrupted)
-        }
+            }
+            return 1;
+        };
+        handled
     }
 
-    /// Handles an NMI with whatever counts: apart, so that the usual forms do not pay for its registers.
-    #[inline(never)]
-    fn handle_any(&mut self, interrupted: &Interrupted<'_>) -> u32 {
+    /// Takes a sample for every overflow that this NMI may be, of whatever counts, and returns how many events it
+    /// handled.
+    ///
+    /// # Context
+    /// NMI; may fault, at the first touch of a ring page and in the frames of user code.
+    pub fn handle_any(&mut self, interrupted: &Interrupted<'_>) -> u32 {
         let Self { counters: Some(counters), store, .. } = self else {
             let Some(handled) = part_handled(self.timer.poll()) else {
                 self.store.any(interrupted, 0);

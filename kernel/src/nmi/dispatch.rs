@@ -98,13 +98,13 @@ impl Dispatcher {
     }
 }
 
-/// Asks every handler, and accounts for the outcome.
+/// Asks every handler, and accounts for the outcome. `USUAL` says that the sampler is, if there is one.
 #[inline(always)]
-pub fn dispatch(dispatcher: &mut Dispatcher, run: &mut Run<'_>) {
+pub fn dispatch<const USUAL: bool>(dispatcher: &mut Dispatcher, run: &mut Run<'_>) {
     let counters = &run.interrupted.nmi.counters;
     counters.runs.increment();
     let enough = dispatcher.arrive(run);
-    let handled = handlers::ask_local(run, enough);
+    let handled = handlers::ask_local::<USUAL>(run, enough);
     if handled == 1 {
         counters.handled.increment();
     } else {
