@@ -291,8 +291,8 @@ impl Store {
         }
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
         let frame = interrupted.frame;
-        record.push(cpu::timestamp());
-        record.push(frame.rip);
+        let fixed: [u64; FIXED_WORDS] = [cpu::timestamp(), frame.rip];
+        record.push_all(fixed);
         let walk = record.extend(Walk::new(self.frames, frame.rsp, interrupted.frame_pointer));
         record.commit(Tag { truncated: !walk.is_complete(), ..Tag::default() }.to_bits());
     }
@@ -313,8 +313,8 @@ impl Store {
         let spaces = self.detail.spaces;
         let space = if spaces { paging::loaded().start_address().as_u64() / PAGE_BYTES } else { 0 };
         let tag = Tag { event, space, ..Tag::default() };
-        record.push(cpu::timestamp());
-        record.push(frame.rip);
+        let fixed: [u64; FIXED_WORDS] = [cpu::timestamp(), frame.rip];
+        record.push_all(fixed);
         if !self.detail.chains {
             return record.commit(tag.to_bits());
         }
