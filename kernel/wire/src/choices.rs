@@ -1,0 +1,165 @@
+//! Choices of the kernel command line: each is among named values, written as their names.
+//!
+//! The host's own arguments take the same words, so a name is given here once.
+
+use core::fmt;
+use core::str::FromStr;
+
+use postcard_schema::Schema;
+use serde::{Deserialize, Serialize};
+
+/// Defines a choice among named values, its text form, and its parser.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal),+ $(,)? }
+     expected $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
+        pub enum $name { $($(#[$value_doc])* $value),+ }
+
+        impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$value),+];
+
+            /// Returns the word for this value.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$value => $text),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
+                Self::ALL.iter().copied().find(|value| value.name() == word).ok_or($expected)
+            }
+        }
+    };
+}
+
+choice! {
+    /// Entry strategies at vector 2.
+    NmiEntry {
+        /// Save, call, `iretq`: sound only while nothing unmasks NMIs inside.
+        Naive = "naive",
+        /// On-stack state, saved and copied frames, a repeat trampoline (Linux 3.3).
+        Rostedt = "rostedt",
+        /// A deciding stub on its own stack, the handler on a second one, a restart window (Desnoyers' RFC, 2011).
+        Latched = "latched",
+        /// A nested NMI poisons the outer return, whose fault runs the handler again (Torvalds, 2010).
+        Softmask = "softmask",
+        /// Not running, executing, latched, released by one decrement (i386 Linux).
+        Tristate = "tristate",
+    }
+    expected "naive, rostedt, latched, softmask, tristate"
+}
+
+choice! {
+    /// How a fault taken inside an NMI returns.
+    FaultReturn {
+        /// By `iret`, which unmasks NMIs.
+        Iret = "iret",
+        /// Without `iret`, so that NMIs stay masked (Desnoyers' first proposal).
+        Ret = "ret",
+    }
+    expected "iret, ret"
+}
+
+choice! {
+    /// How a nested NMI returns into its outer NMI (`rostedt` and `latched`).
+    NestedReturn {
+        /// By `iret`, which unmasks NMIs in the outer one.
+        Iret = "iret",
+        /// Without `iret`: the outer one gets its masked context back.
+        Ret = "ret",
+    }
+    expected "iret, ret"
+}
+
+choice! {
+    /// When NMIs are unmasked inside an NMI.
+    Unmask {
+        /// By whatever does it: the `iret` of a fault.
+        Fault = "fault",
+        /// Right after the frame is copied, so that a nested NMI can arrive nearly everywhere: for tests.
+        Early = "early",
+    }
+    expected "fault, early"
+}
+
+choice! {
+    /// How the dispatcher asks its handlers.
+    Dispatch {
+        /// All of them, on every NMI.
+        WalkAll = "walk-all",
+        /// Up to the first that handled something, but all on a back-to-back NMI (Linux 3.2).
+        StopEarly = "stop-early",
+    }
+    expected "walk-all, stop-early"
+}
+
+choice! {
+    /// What an unknown NMI means.
+    UnknownPolicy {
+        /// It is counted and reported.
+        Count = "count",
+        /// It stops the machine.
+        Stop = "stop",
+    }
+    expected "count, stop"
+}
+
+choice! {
+    /// How the pages of a ring are mapped.
+    RingMode {
+        /// No page has a frame until it is first touched, and an address space meets the ring by a page fault.
+        Lazy = "lazy",
+        /// All pages are mapped at once, in every address space (`vmalloc_sync_all`).
+        Sync = "sync",
+        /// Consecutive frames in the direct map, which every address space has (the `kmalloc` choice).
+        Direct = "direct",
+    }
+    expected "lazy, sync, direct"
+}
+
+choice! {
+    /// What a run provokes on purpose.
+    Stress {
+        /// Nothing.
+        None = "none",
+        /// A self-NMI from the fault path at each first touch of a ring page, and at each first access of an
+        /// address space to the ring.
+        Nest = "nest",
+    }
+    expected "none, nest"
+}
+
+choice! {
+    /// Which samples are kept, by the privilege level of the interrupted code.
+    Mode {
+        /// All.
+        Any = "any",
+        /// Those of user code.
+        User = "user",
+        /// Those of the kernel.
+        Kernel = "kernel",
+    }
+    expected "any, user, kernel"
+}
+
+choice! {
+    /// What is at the far end of the serial line.
+    Line {
+        /// A reader that may make the kernel wait: the run does not repeat exactly.
+        Live = "live",
+        /// A file: it never makes the kernel wait.
+        File = "file",
+    }
+    expected "live, file"
+}
