@@ -12,7 +12,7 @@ use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
 use crate::arch::layout::PAGE_BYTES;
 use crate::arch::{cpu, paging};
-use crate::callchain::{self, Cut, DEPTH_MAX, End, Walk};
+use crate::callchain::{self, Cut, DEPTH_MAX, End, Walk, Walked};
 use crate::memory::ring_memory::RingMemory;
 use crate::memory::stack::{self, Frames};
 use crate::nmi::Interrupted;
@@ -318,11 +318,11 @@ impl Store {
         if !self.detail.chains {
             return record.commit(tag.to_bits());
         }
-        let end = callchain::walk(frame, frame_pointer, DEPTH_MAX, |address| {
+        let Walked { end, user } = callchain::walk(frame, frame_pointer, DEPTH_MAX, |address| {
             record.push(address);
         });
         let (truncated, faulted) = (end != End::Complete, end == End::Truncated(Cut::Fault));
-        record.commit(Tag { truncated, faulted, user: true, ..tag }.to_bits());
+        record.commit(Tag { truncated, faulted, user, ..tag }.to_bits());
     }
 }
 
