@@ -13,11 +13,14 @@ pub(crate) struct Mock {
     pub(crate) programmed: [Option<Encoding>; Counter::COUNT],
     pub(crate) enabled: CounterSet,
     pub(crate) status: CounterSet,
+    /// Events that were counted, by the event code (below 16).
+    pub(crate) truth: [u64; 16],
     /// Interrupts that a CPU would have got.
     pub(crate) interrupts: u64,
     /// Events that the enabled counters count in each call of `take_overflows`, as if nothing stopped them.
     pub(crate) unstoppable_events: u64,
-    pub(crate) recoveries: u64,
+    /// Events that the counters still count while they are being stopped.
+    pub(crate) events_at_disable: u64,
     pub(crate) in_pmi: bool,
     /// Accesses: what a register write or read would be.
     pub(crate) accesses: u64,
@@ -47,12 +50,20 @@ impl Mock {
             programmed: [None; Counter::COUNT],
             enabled: CounterSet::EMPTY,
             status: CounterSet::EMPTY,
+            truth: [0; 16],
             interrupts: 0,
             unstoppable_events: 0,
-            recoveries: 0,
+            events_at_disable: 0,
             in_pmi: false,
             accesses: 0,
         }
+    }
+
+    /// Makes all counters as wide as real ones.
+    pub(crate) fn wide(mut self) -> Self {
+        (self.capabilities.general_width_bits, self.capabilities.fixed_width_bits) = (48, 48);
+        self.load_max = (1 << 46) - 1;
+        self
     }
 
     /// Lets all enabled counters whose event has this code count; returns whether one overflowed.
@@ -71,6 +82,7 @@ impl Mock {
                 let end = 1 << self.capabilities.width_bits(counter);
                 let value = &mut self.values[usize::from(counter.number())];
                 *value += events;
+                self.truth[usize::try_from(encoding.select).expect("a small code")] += events;
                 if *value >= end {
                     *value -= end;
                     self.status = self.status.union(counter.set());
@@ -128,6 +140,9 @@ impl CounterUnit for Mock {
 
     fn disable(&mut self, counters: CounterSet) {
         self.accesses += 1;
+        if self.events_at_disable != 0 {
+            self.count_anyway(None, self.events_at_disable);
+        }
         self.enabled = self.enabled.without(counters);
     }
 
@@ -147,7 +162,6 @@ impl CounterUnit for Mock {
     }
 
     fn recover(&mut self) {
-        self.recoveries += 1;
         self.enabled = CounterSet::EMPTY;
         self.status = CounterSet::EMPTY;
     }

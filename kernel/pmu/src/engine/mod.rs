@@ -29,6 +29,8 @@ mod late;
 mod mock;
 mod pmi;
 mod schedule;
+#[cfg(test)]
+mod tests;
 pub mod throttle;
 mod types;
 
