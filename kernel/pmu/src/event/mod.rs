@@ -4,14 +4,19 @@
 //! [`Encoding`](crate::Encoding) in [`encode`], which knows the CPU and no language. So the host can refuse a typing
 //! error before a machine is started, and the kernel, which alone knows its CPU, says which events it lacks.
 
+mod cursor;
+mod display;
 mod encode;
 mod error;
 mod generic;
 mod list;
+mod modifiers;
 mod not_offered;
 mod parse;
-
-use core::fmt;
+mod refused;
+mod suggest;
+mod tables;
+mod terms;
 
 use crate::capabilities::CoreKind;
 
@@ -100,10 +105,4 @@ pub enum Rate {
 impl Privilege {
     /// Every level: without a modifier.
     pub const ALL: Self = Self { user: true, kernel: true };
-}
-
-impl fmt::Display for Event<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name.unwrap_or(self.text))
-    }
 }
