@@ -10,12 +10,16 @@
 pub mod bus;
 pub mod capabilities;
 pub mod counter;
+pub mod cpuid;
+pub mod driver;
 mod timer;
 pub mod unit;
 
 pub use bus::{GeneralProtection, MsrBus};
 pub use capabilities::{Capabilities, CoreKind, Extras, Interface};
 pub use counter::{Counter, CounterSet};
+pub use cpuid::{NoPmu, detect};
+pub use driver::{Defect, Driver, Handling, Sound, Unmask};
 pub use unit::{CounterUnit, Encoding};
 
 pub use timer::{CountdownTimer, VirtualPmu};
