@@ -44,7 +44,10 @@ mod access;
 pub(crate) mod amd;
 mod defect;
 pub(crate) mod intel;
+mod overflow;
+mod program;
 mod registers;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -52,37 +55,17 @@ use core::marker::PhantomData;
 
 use access::Access;
 pub use defect::{Defect, Sound};
-use registers::{Fixed, GENERAL_MAX, Global, Registers};
+use overflow::low_bits;
+use registers::{GENERAL_MAX, Registers};
+use run::{LVT_MASKED, LVT_NMI};
 
 use crate::bus::MsrBus;
 use crate::capabilities::{Capabilities, Interface};
 use crate::counter::{Counter, CounterSet};
 use crate::unit::{CounterUnit, Encoding};
 
-/// Event select: count at CPL above 0.
-const USR: u64 = 1 << 16;
-/// Event select: count at CPL 0.
-const OS: u64 = 1 << 17;
-/// Event select: interrupt at overflow.
-const INT: u64 = 1 << 20;
-/// Event select: count.
-const EN: u64 = 1 << 22;
-
-/// Bits of `IA32_FIXED_CTR_CTRL` for each counter, of which bit 2 (any thread) is never set.
-const FIXED_BITS: u8 = 4;
-const FIXED_MASK: u64 = 0xf;
-const FIXED_OS: u64 = 1 << 0;
-const FIXED_USR: u64 = 1 << 1;
-const FIXED_PMI: u64 = 1 << 3;
 /// Fixed counters that `IA32_FIXED_CTR_CTRL` has bits for.
 pub(crate) const FIXED_MAX: u8 = 16;
-
-/// `IA32_DEBUGCTL`: freeze the counters at a PMI.
-const FREEZE_PERFMON_ON_PMI: u64 = 1 << 12;
-
-/// LVT entry: NMI, not masked. The vector is not used.
-const LVT_NMI: u32 = 0b100 << 8;
-const LVT_MASKED: u32 = 1 << 16;
 
 /// When the handler makes the LVT entry deliver again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,179 +158,6 @@ impl<B: MsrBus, D: Defect> Driver<B, D> {
         self.forget_events();
         self.acknowledge_all();
         self.set_freeze(freeze);
-    }
-
-    /// Takes all events back, and with them the EN bits; all counts become 0.
-    fn forget_events(&mut self) {
-        for counter in self.capabilities.general.iter() {
-            self.access.write(self.select_msr(counter), 0);
-        }
-        if let Some(fixed) = self.registers.fixed {
-            self.access.write(fixed.control, 0);
-        }
-        for counter in self.capabilities.counters().iter() {
-            self.access.write(self.count_msr(counter), 0);
-        }
-        self.selects = [0; GENERAL_MAX];
-        self.fixed_control = 0;
-        self.programmed = CounterSet::EMPTY;
-        self.enabled = CounterSet::EMPTY;
-        self.running = CounterSet::EMPTY;
-        self.armed = CounterSet::EMPTY;
-        self.in_pmi = false;
-    }
-
-    /// Acknowledges whatever may be pending.
-    fn acknowledge_all(&mut self) {
-        if let Some(global) = self.registers.global {
-            self.access.write(global.acknowledge, self.known_status(global));
-        }
-    }
-
-    /// Says whether a PMI freezes the counters. The other bits of the register are not ours, so it is read.
-    fn set_freeze(&mut self, freeze: bool) {
-        let Some(msr) = self.registers.debug_control else { return };
-        let Some(old) = self.access.read(msr) else { return };
-        let bit = if freeze { FREEZE_PERFMON_ON_PMI } else { 0 };
-        let new = old & !FREEZE_PERFMON_ON_PMI | bit;
-        if new != old {
-            self.access.write(msr, new);
-        }
-    }
-
-    /// Tells whether PMIs freeze the counters: where a status bit says that they have.
-    fn freezes(&self) -> bool {
-        self.handling.freeze && self.registers.global.is_some_and(|global| global.frozen != 0)
-    }
-
-    fn program_general(&mut self, counter: Counter, encoding: Option<Encoding>) {
-        let select = encoding.map_or(0, |encoding| self.select_of(encoding));
-        if let Some(copy) = self.selects.get_mut(usize::from(counter.index())) {
-            *copy = select;
-        }
-        // Where there is a global register, that one stops and starts; EN stays set.
-        let is_gated = self.registers.global.is_some() && encoding.is_some();
-        self.access.write(self.select_msr(counter), if is_gated { select | EN } else { select });
-    }
-
-    /// Returns the event select of an encoding, without EN.
-    fn select_of(&self, encoding: Encoding) -> u64 {
-        let mut select = encoding.select & self.registers.select_valid;
-        let (user, kernel) = privileges::<D>(encoding);
-        select |= if user { USR } else { 0 } | if kernel { OS } else { 0 };
-        select |= if D::FORGETS_INTERRUPT { 0 } else { INT };
-        select | if D::WRITES_RESERVED_BIT { 1 << 63 } else { 0 }
-    }
-
-    fn program_fixed(&mut self, fixed: Fixed, counter: Counter, encoding: Option<Encoding>) {
-        let bits = encoding.map_or(0, fixed_bits::<D>);
-        let shift = counter.index() % FIXED_MAX * FIXED_BITS;
-        let others =
-            if D::OVERWRITES_FIXED_NEIGHBOURS { 0 } else { self.fixed_control & !(FIXED_MASK << shift) };
-        self.fixed_control = others | bits << shift;
-        self.access.write(fixed.control, self.fixed_control);
-    }
-
-    /// Lets exactly these counters run, with as few writes as that takes.
-    #[inline]
-    fn run(&mut self, wanted: CounterSet) {
-        if wanted == self.running {
-            return;
-        }
-        match self.registers.global {
-            Some(global) => self.access.write(global.control, wanted.0),
-            None => self.run_by_select(wanted),
-        }
-        self.running = wanted;
-    }
-
-    fn run_by_select(&mut self, wanted: CounterSet) {
-        for counter in self.running.without(wanted).iter() {
-            self.access.write(self.select_msr(counter), self.select(counter));
-        }
-        for counter in wanted.without(self.running).iter() {
-            self.access.write(self.select_msr(counter), self.select(counter) | EN);
-        }
-    }
-
-    /// Stops all counters, whatever the copies say.
-    fn stop_for_sure(&mut self) {
-        match self.registers.global {
-            Some(global) => self.access.write(global.control, 0),
-            None => {
-                for counter in self.programmed.iter() {
-                    self.access.write(self.select_msr(counter), self.select(counter));
-                }
-            }
-        }
-        self.running = CounterSet::EMPTY;
-    }
-
-    /// Makes what is enabled true at once, or leaves it to the end of the handler.
-    fn apply_enabled(&mut self) {
-        if !self.in_pmi {
-            self.run(self.enabled);
-        }
-    }
-
-    /// Takes overflows from the status register.
-    fn take_by_status(&mut self, global: Global) -> CounterSet {
-        let known = self.known_status(global);
-        let pending = self.access.read(global.status).unwrap_or(0) & known;
-        if pending != 0 && !D::FORGETS_ACKNOWLEDGE {
-            let bits = if D::ACKNOWLEDGES_UNREAD { known } else { pending };
-            let thawing = if D::STAYS_FROZEN { bits & !global.frozen } else { bits };
-            self.access.write(global.acknowledge, thawing);
-        }
-        let reported = if D::RETURNS_DISABLED { self.capabilities.counters() } else { self.enabled };
-        CounterSet(pending).intersection(reported)
-    }
-
-    /// Finds the counters whose top bit has become 0: their load set it.
-    ///
-    /// There is nothing to acknowledge. The bit stays 0 until the next load, so a counter that was reported is not
-    /// asked before that.
-    fn take_by_top_bit(&mut self) -> CounterSet {
-        let mut found = CounterSet::EMPTY;
-        for counter in self.enabled.intersection(self.armed).iter() {
-            let count = self.access.read(self.count_msr(counter));
-            if count.is_some_and(|count| count & self.top_bit(counter) == 0) {
-                found = found.union(counter.set());
-            }
-        }
-        if !D::REPORTS_TWICE {
-            self.armed = self.armed.without(found);
-        }
-        found
-    }
-
-    const fn top_bit(&self, counter: Counter) -> u64 {
-        if D::TOP_BIT_IS_31 { 1 << 31 } else { 1 << (self.capabilities.width_bits(counter) - 1) }
-    }
-
-    /// Returns the status bits that mean something to us; others may be set by hardware that knows more.
-    const fn known_status(&self, global: Global) -> u64 {
-        self.capabilities.counters().0 | global.frozen
-    }
-
-    /// Returns how many bits of a counter a load decides, the last of them for those above.
-    fn load_bits(&self, counter: Counter) -> u8 {
-        let width = self.capabilities.width_bits(counter);
-        if counter.is_fixed() { width } else { width.min(self.registers.write_bits) }
-    }
-
-    /// Returns what to write for so many events.
-    fn load_value(&self, counter: Counter, events: u64) -> u64 {
-        let events = if D::RELOADS_ONE_TOO_MANY { events.wrapping_add(1) } else { events };
-        let bits = self.load_bits(counter);
-        let bits = if D::DOES_NOT_EXTEND_THE_SIGN { bits.min(32) } else { bits };
-        events.wrapping_neg() & low_bits(bits)
-    }
-
-    fn write_lvt(&mut self) {
-        if !D::FORGETS_UNMASK {
-            self.access.bus.write_lvtpc(LVT_NMI);
-        }
     }
 
     fn has(&self, counter: Counter) -> bool {
@@ -505,21 +315,4 @@ fn addressable(mut capabilities: Capabilities, registers: &Registers) -> Capabil
     capabilities.general_width_bits = capabilities.general_width_bits.clamp(1, 64);
     capabilities.fixed_width_bits = capabilities.fixed_width_bits.clamp(1, 64);
     capabilities
-}
-
-/// Returns whether to count at CPL above 0, and at CPL 0.
-const fn privileges<D: Defect>(encoding: Encoding) -> (bool, bool) {
-    if D::SWAPS_PRIVILEGES { (encoding.kernel, encoding.user) } else { (encoding.user, encoding.kernel) }
-}
-
-/// Returns the four control bits of a fixed counter.
-const fn fixed_bits<D: Defect>(encoding: Encoding) -> u64 {
-    let (user, kernel) = privileges::<D>(encoding);
-    let pmi = if D::FORGETS_INTERRUPT { 0 } else { FIXED_PMI };
-    pmi | if user { FIXED_USR } else { 0 } | if kernel { FIXED_OS } else { 0 }
-}
-
-/// Returns a mask of this many bits, 1 to 64.
-const fn low_bits(bits: u8) -> u64 {
-    u64::MAX >> (64 - bits)
 }

@@ -109,7 +109,9 @@ fn each_defect_shows_where_it_can() {
     let with_status = [false, true, true, false, true];
     for (name, shows) in showing() {
         let expected = match name {
-            "FORGETS_ACKNOWLEDGE" | "ACKNOWLEDGES_UNREAD" | "KEEPS_STALE_OVERFLOW" | "RETURNS_DISABLED" => with_status,
+            "FORGETS_ACKNOWLEDGE" | "ACKNOWLEDGES_UNREAD" | "KEEPS_STALE_OVERFLOW" | "RETURNS_DISABLED" => {
+                with_status
+            }
             "DOES_NOT_EXTEND_THE_SIGN" => [false, true, true, true, true],
             "LOADS_BEYOND_THE_SIGN" => [true, true, false, false, false],
             "OVERWRITES_FIXED_NEIGHBOURS" => [false, true, true, false, false],

@@ -10,6 +10,7 @@ use crate::counter::{Counter, CounterSet};
 use crate::driver::{Driver, Handling, Sound, Unmask};
 use crate::unit::{CounterUnit, Encoding};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 /// MSRs that belong to the counters of either vendor.
 fn belongs_to_counters(msr: u32) -> bool {
@@ -91,7 +92,14 @@ fn call(unit: &mut Driver<Moody>, number: u8, counter: Counter, word: u64) {
     }
 }
 
+fn config() -> ProptestConfig {
+    let seeds = FileFailurePersistence::Direct("src/driver/tests/hostile.seeds");
+    ProptestConfig { cases: 1000, failure_persistence: Some(Box::new(seeds)), ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn no_call_panics_or_leaves_the_counters_registers(
         capabilities in any_capabilities(),
