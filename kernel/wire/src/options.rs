@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Sampling;
 use crate::choices::{
-    Dispatch, FaultReturn, Line, Mode, NestedReturn, NmiEntry, RingMode, Stress, UnknownPolicy, Unmask,
+    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, Stress,
+    UnknownPolicy, Unmask,
 };
 
 /// Everything that a run can be asked for.
