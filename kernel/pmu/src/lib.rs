@@ -10,6 +10,8 @@
 pub mod bus;
 pub mod capabilities;
 pub mod counter;
+pub mod model;
+pub mod profiles;
 mod timer;
 pub mod unit;
 
