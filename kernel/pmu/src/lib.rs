@@ -14,6 +14,8 @@ pub mod cpuid;
 pub mod driver;
 pub mod engine;
 pub mod event;
+pub mod model;
+pub mod profiles;
 pub mod selftest;
 mod timer;
 pub mod unit;
