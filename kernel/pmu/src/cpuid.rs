@@ -1,7 +1,7 @@
 //! Finds out what PMU this CPU has, from CPUID and three registers.
 //!
-//! Sources: SDM volume 2, `CPUID`; SDM volume 3, "Performance Monitoring"; APM volume 3, "Obtaining Processor Information Via
-//! the CPUID Instruction".
+//! Sources: SDM volume 2, `CPUID`; SDM volume 3, "Performance Monitoring"; APM volume 3, "Obtaining Processor
+//! Information Via the CPUID Instruction".
 //!
 //! | what | Intel | AMD |
 //! |---|---|---|
@@ -16,11 +16,12 @@
 //! | branch records | 1CH:EAX\[7:0\], where 7:EDX\[19\] | |
 //!
 //! The registers and leaves may be a hypervisor's, and say anything. Counts are cut to what has an address, widths to
-//! 64 bits; a counter of no bits is none. Fixed counters are believed: Linux 6.6 (`arch/x86/events/intel/core.c`) assumes three
-//! of them on version 2 and up, for processors that forget to say so, but a general counter does the same work.
+//! 64 bits; a counter of no bits is none. Fixed counters are believed: Linux 6.6 (`arch/x86/events/intel/core.c`)
+//! assumes three of them on version 2 and up, for processors that forget to say so, but a general counter does the
+//! same work.
 //!
-//! `raw-cpuid` reads what it has names for. It has none for 0AH:ECX, the later bits of 0AH:EBX, and leaves 1AH and 1CH, and
-//! its [`CpuId`] does not hand out its reader; so [`detect`] takes the reader, and makes the other from it.
+//! `raw-cpuid` reads what it has names for. It has none for 0AH:ECX, the later bits of 0AH:EBX, and leaves 1AH and
+//! 1CH, and its [`CpuId`] does not hand out its reader; so [`detect`] takes the reader, and makes the other from it.
 
 use core::fmt;
 
@@ -261,7 +262,8 @@ impl<'a, R: CpuIdReader> Leaves<'a, R> {
         Self { reader, leaf_max: reader.cpuid1(0).eax }
     }
 
-    /// Reads a leaf, subleaf 0. One that is not there is all zeros: a processor would answer with its highest leaf instead.
+    /// Reads a leaf, subleaf 0. One that is not there is all zeros: a processor would answer with its highest leaf
+    /// instead.
     fn read(&self, leaf: u32) -> CpuIdResult {
         if leaf <= self.leaf_max {
             self.reader.cpuid2(leaf, 0)

@@ -161,8 +161,10 @@ fn the_deepest_stack_of_branch_records_counts() {
 
 #[test]
 fn a_leaf_beyond_the_highest_is_not_believed() {
-    // The answer would be that of leaf 0AH, whose bits mean a hybrid processor in leaf 7.
-    let leaves = intel([0x0730_0402, 0, 0, 1 << 15 | 1 << 19 | 0x603]).with(0, vendor(0xa, b"GenuineIntel"));
+    // The answer would be that of leaf 0AH, which looks like an Atom in leaf 1AH, and like 16 entries in leaf 1CH.
+    let leaves = intel([0x2030_0402, 0, 0, 0x603])
+        .with(0, vendor(0xa, b"GenuineIntel"))
+        .with(7, [0, 0, 0, 1 << 15 | 1 << 19]);
     let found = detect(&leaves, &mut registers()).expect("there is one");
     assert_eq!((found.core_kind, found.extras.lbr_depth_entries), (None, 0));
 }

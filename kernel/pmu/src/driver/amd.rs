@@ -1,7 +1,7 @@
 //! AMD's three interfaces.
 //!
-//! Sources: APM volume 2, "Performance Monitoring Counters" and "Performance Monitoring Version 2"; the PPRs of families
-//! 17H and 19H for the same registers.
+//! Sources: APM volume 2, "Performance Monitoring Counters" and "Performance Monitoring Version 2"; the PPRs of
+//! families 17H and 19H for the same registers.
 //!
 //! | interface | what | MSR |
 //! |---|---|---|
@@ -11,15 +11,15 @@
 //!
 //! # Known facts
 //! - A count is written in full width, whatever the interface.
-//! - The LVT entry keeps its mask bit clear when it delivers a PMI. Some hypervisors set it as on Intel, so the driver
-//!   writes the entry in every handler on every vendor.
-//! - Clearing EN does not take back an NMI that is on its way. A handler that finds several overflows leaves empty NMIs
-//!   behind (Linux 6.6, `arch/x86/events/amd/core.c`, keeps a time window for them). Which NMI is whose is the engine's
-//!   question; here nothing waits.
-//! - Early microcode sets reserved bits of `PerfCntrGlobalStatus` (same source). Bits that are no counter's are neither
-//!   returned nor acknowledged.
-//! - CPUID 8000_0022H:EAX bit 2 offers a freeze at overflow. It is not used: what clears it is described for single models
-//!   only, and stopping takes one write anyway.
+//! - The LVT entry keeps its mask bit clear when it delivers a PMI. Some hypervisors set it as on Intel, so the
+//!   driver writes the entry in every handler on every vendor.
+//! - Clearing EN does not take back an NMI that is on its way. A handler that finds several overflows leaves empty
+//!   NMIs behind (Linux 6.6, `arch/x86/events/amd/core.c`, keeps a time window for them). Which NMI is whose is the
+//!   engine's question; here nothing waits.
+//! - Early microcode sets reserved bits of `PerfCntrGlobalStatus` (same source). Bits that are no counter's are
+//!   neither returned nor acknowledged.
+//! - CPUID 8000_0022H:EAX bit 2 offers a freeze at overflow. It is not used: what clears it is described for single
+//!   models only, and stopping takes one write anyway.
 
 use super::registers::{GENERAL_MAX, Global, Registers};
 use crate::unit::select;

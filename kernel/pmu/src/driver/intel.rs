@@ -12,10 +12,10 @@
 //! | `IA32_PERF_CAPABILITIES` bit 13 | `IA32_A_PMCn`, written in full width | 4C1H + n |
 //!
 //! # Choices
-//! - **Ten general counters.** CPUID can say 255, but volume 4 names the MSRs of ten. Going on would reach registers that
-//!   are something else: event select 19 would be `IA32_PERF_CTL`, which sets the clock of the CPU.
-//! - **Frozen only from version 4 on.** Before it, the freeze clears bits of `IA32_PERF_GLOBAL_CTRL` behind the back of
-//!   the driver's copy; from it on a status bit says so, and the acknowledgment thaws.
+//! - **Ten general counters.** CPUID can say 255, but volume 4 names the MSRs of ten. Going on would reach registers
+//!   that are something else: event select 19 would be `IA32_PERF_CTL`, which sets the clock of the CPU.
+//! - **Frozen only from version 4 on.** Before it, the freeze clears bits of `IA32_PERF_GLOBAL_CTRL` behind the back
+//!   of the driver's copy; from it on a status bit says so, and the acknowledgment thaws.
 //! - **`ANY` in versions 3 and 4 only.** Before it the bit is reserved; version 5 may take it back, and says so in a
 //!   CPUID bit, but an event of two threads tells nothing about an instruction of one.
 //! - **Short writes keep the high half 0.** A write of `IA32_PMCn` takes 32 bits and copies bit 31 upwards whatever

@@ -1,11 +1,11 @@
 //! One driver for the counters of both vendors.
 //!
-//! The interfaces are two algorithms over five tables of addresses. Where there are *global registers* (Intel from version
-//! 2 on, AMD PerfMonV2), one write starts and stops all counters, and one read says which of them have overflowed. Where
-//! there are none (Intel version 1, AMD legacy and core extension), each counter is started and stopped by the EN bit of
-//! its event select, and has overflowed when its top bit has become 0. The tables are in [`intel`] and [`amd`], with what
-//! each manual says; what is true of both stands here. The alternative, a type for each vendor, would hold the same two
-//! algorithms twice.
+//! The interfaces are two algorithms, and a table of addresses for each. Where there are *global registers* (Intel from
+//! version 2 on, AMD PerfMonV2), one write starts and stops all counters, and one read says which of them have
+//! overflowed. Where there are none (Intel version 1, AMD legacy and core extension), each counter is started and
+//! stopped by the EN bit of its event select, and has overflowed when its top bit has become 0. The tables are in
+//! `intel.rs` and `amd.rs`, with what each manual says; what is true of both stands here. The alternative, a type for
+//! each vendor, would hold the same two algorithms twice.
 //!
 //! # Loads
 //! A counter is loaded with minus the events, so at most half of its range: then its top bit is 1 until it overflows,
@@ -15,16 +15,19 @@
 //! # Order
 //! 1. A counter is stopped before it is programmed, and programmed before it is loaded.
 //! 2. An overflow of an earlier life is acknowledged before a stopped counter is loaded.
-//! 3. In the handler the status is acknowledged before the counters are loaded, with exactly the bits that were read: a
-//!    bit that came in between stays for the next [`take_overflows`](CounterUnit::take_overflows).
-//! 4. All counters start with the last MSR write of the handler (SDM volume 3, "Performance Monitoring", asks for it).
-//! 5. The LVT entry is written before that, so that no overflow can meet a masked entry. Linux 6.6
-//!    (`arch/x86/events/intel/core.c`) calls this "mid ack" where the manual unmask is late; its own late one comes after
-//!    the start and can lose a PMI in between.
+//! 3. In the handler the status is acknowledged before the counters are loaded, with exactly the bits that were read:
+//!    a bit that came in between stays for the next [`take_overflows`](CounterUnit::take_overflows).
+//! 4. All counters start with the last MSR write of the handler (SDM volume 3, "Performance Monitoring", asks for
+//!    it).
+//! 5. The LVT entry is written before that, whichever [`Unmask`] is chosen: an overflow that meets a masked entry is
+//!    lost. Linux 6.6 (`arch/x86/events/intel/core.c`) has the same place under the name "mid ack"; what it calls late
+//!    comes after the start.
 //!
-//! An overflow may be in flight while the counters stop: its status bit, or the last count, can come some cycles after
-//! the write. The second [`take_overflows`](CounterUnit::take_overflows), which is there anyway, finds it. So nothing is
-//! cached there, and a stopped counter is read again.
+//! An overflow may be in flight while the counters stop: its status bit, or the last count, can come some cycles
+//! after the write. The second [`take_overflows`](CounterUnit::take_overflows), which is there anyway, finds it. So
+//! nothing is cached there, and a stopped counter is read again. What comes even later, after the last look, raises
+//! its own NMI, but for one case: with [`Unmask::Late`] on hardware that masks the entry, it meets the mask, and the
+//! status keeps it for the next NMI of whatever source. The handler is some thousand cycles long, the flight a few.
 //!
 //! # Cost
 //! MSR accesses of an NMI, with one overflow and N enabled counters; `take_overflows` is called twice.
@@ -34,8 +37,8 @@
 //! | global registers | 6: stop, status, acknowledge, load, status, start | 3: stop, status, start |
 //! | none | 4N + 1: N stops, N counts, load, N counts, N starts | 3N |
 //!
-//! Each further overflow adds one load. Every NMI writes the LVT entry once. What the driver has written it keeps a copy
-//! of, so control registers are never read, and not written where nothing changes.
+//! Each further overflow adds one load. Every NMI writes the LVT entry once. What the driver has written it keeps a
+//! copy of, so control registers are not read in the handler, and not written where nothing changes.
 //!
 //! A #GP is counted ([`Driver::errors`]) and otherwise ignored: a sampler that loses a counter still has to leave its
 //! handler.
@@ -70,7 +73,8 @@ pub(crate) const FIXED_MAX: u8 = 16;
 /// When the handler makes the LVT entry deliver again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmask {
-    /// First of all, as Linux does on most of Intel's: an overflow in flight raises a second NMI, which finds nothing.
+    /// First of all, as Linux does on most of Intel's: an overflow in flight raises a second NMI, which finds
+    /// nothing.
     Early,
     /// When the status is clear, right before the counters start: an overflow in flight raises nothing.
     Late,

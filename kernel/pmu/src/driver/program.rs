@@ -1,7 +1,7 @@
 //! What counters count: event selects, and the control bits of fixed counters.
 //!
-//! Sources: SDM volume 3, `IA32_PERFEVTSELx` and `IA32_FIXED_CTR_CTRL`; APM volume 2, `PERF_CTLn`. An encoding can't reach
-//! a bit that its interface does not have, because a reserved bit is a #GP on Intel and a surprise on AMD.
+//! Sources: SDM volume 3, `IA32_PERFEVTSELx` and `IA32_FIXED_CTR_CTRL`; APM volume 2, `PERF_CTLn`. An encoding can't
+//! reach a bit that its interface does not have, because a reserved bit is a #GP on Intel and a surprise on AMD.
 
 use super::registers::{Fixed, GENERAL_MAX};
 use super::run::EN;

@@ -1,7 +1,7 @@
 //! Starting and stopping: the counters, and the way of their interrupts into the CPU.
 //!
-//! The driver keeps what it last told the hardware, and writes what differs. Only [`recover`](crate::CounterUnit::recover)
-//! does not believe the copy.
+//! The driver keeps what it last told the hardware, and writes what differs. Only
+//! [`recover`](crate::CounterUnit::recover) does not believe the copy.
 
 use super::{Defect, Driver};
 use crate::bus::MsrBus;

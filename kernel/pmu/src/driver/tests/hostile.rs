@@ -117,6 +117,22 @@ proptest! {
 }
 
 #[test]
+fn impossible_widths_become_possible_ones() {
+    for (said, used) in [(0, 1), (1, 1), (64, 64), (65, 64), (255, 64)] {
+        let capabilities = Capabilities {
+            general_width_bits: said,
+            fixed_width_bits: said,
+            ..super::capabilities(Interface::Intel { version: 4 })
+        };
+        let unit = driver(Script::default(), capabilities, EARLY);
+        for counter in unit.capabilities().counters().iter() {
+            assert_eq!(unit.capabilities().width_bits(counter), used);
+            assert_eq!(unit.load_max(counter), 1 << (used - 1));
+        }
+    }
+}
+
+#[test]
 fn a_refused_access_is_counted_and_the_rest_goes_on() {
     let capabilities = super::capabilities(Interface::Intel { version: 2 });
     let bus = Script { missing: vec![0x186, 0xc1, 0x38e], ..Script::default() };

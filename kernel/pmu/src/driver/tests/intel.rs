@@ -117,6 +117,27 @@ fn without_a_status_an_overflow_is_reported_once_until_the_next_load() {
     unit.load(general(0), 5);
     unit.bus().set(0xc1, 3);
     assert_eq!(unit.take_overflows(), CounterSet(1));
+    unit.load(general(0), 5);
+    unit.bus().set(0xc1, 3);
+    unit.program(general(0), Some(cycles()));
+    unit.enable(CounterSet(1));
+    assert_eq!(unit.take_overflows(), CounterSet::EMPTY, "programmed since");
+    unit.load(general(0), 5);
+    unit.bus().set(0xc1, 3);
+    unit.recover();
+    unit.enable(CounterSet(1));
+    assert_eq!(unit.take_overflows(), CounterSet::EMPTY, "recovered since");
+}
+
+#[test]
+fn a_reset_in_the_handler_ends_the_handler() {
+    let mut unit = counting(version(2), EARLY, CounterSet(0b01));
+    unit.begin_pmi();
+    unit.reset();
+    unit.program(general(0), Some(cycles()));
+    unit.load(general(0), 1000);
+    unit.enable(CounterSet(0b01));
+    assert_eq!(unit.bus().log.last(), Some(&Write(0x38f, 0b01)));
 }
 
 #[test]
