@@ -29,6 +29,8 @@ pub struct Sampler {
     pub timer: VirtualPmu<LocalApic>,
     counters: Option<Box<Counters>>,
     needs_timer: bool,
+    /// NMIs that a model's timer raised for nothing and that were not claimed yet.
+    strays: u32,
     form: Form,
     store: Store,
 }
@@ -141,7 +143,7 @@ impl Sampler {
         detail: Detail,
     ) -> Self {
         let (form, store) = (Form::of(detail), Store::new(ring, detail));
-        Self { timer, counters: None, needs_timer: true, form, store }
+        Self { timer, counters: None, needs_timer: true, strays: 0, form, store }
     }
 
     /// Creates a sampler that counts with the counters of a PMU.
@@ -154,7 +156,7 @@ impl Sampler {
         let timer = VirtualPmu::new(apic, 0);
         let needs_timer = counters.unit().bus().is_virtual();
         let store = Store::new(ring, detail);
-        Self { timer, counters: Some(counters), needs_timer, form: Form::Any, store }
+        Self { timer, counters: Some(counters), needs_timer, strays: 0, form: Form::Any, store }
     }
 
     /// Gives back what it was made of.
@@ -227,7 +229,13 @@ impl Sampler {
     /// NMI.
     #[cold]
     pub fn claims_late(&mut self) -> bool {
-        self.counters.as_mut().is_some_and(|counters| counters.claims_late(cpu::timestamp()))
+        let Some(counters) = &mut self.counters else { return false };
+        self.strays = self.strays.saturating_add(counters.unit().bus().take_strays());
+        if self.strays > 0 {
+            self.strays -= 1;
+            return true;
+        }
+        counters.claims_late(cpu::timestamp())
     }
 }
 

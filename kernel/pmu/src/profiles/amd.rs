@@ -8,6 +8,7 @@ use crate::model::AmdEvents;
 
 /// Athlon 64 (Venice): family 0FH, four counters, event codes of 8 bits.
 pub static K8: Profile = Profile {
+    id: "k8",
     name: "AMD Athlon 64 (K8)",
     leaves: &[
         authentic_amd(0, 0x1),
@@ -21,6 +22,7 @@ pub static K8: Profile = Profile {
 
 /// Phenom II (Deneb): family 10H, four counters, instruction-based sampling.
 pub static FAMILY_10H: Profile = Profile {
+    id: "family-10h",
     name: "AMD Phenom II (family 10h)",
     leaves: &[
         authentic_amd(0, 0x5),
@@ -35,6 +37,7 @@ pub static FAMILY_10H: Profile = Profile {
 
 /// FX (Zambezi): family 15H, the first with the core extension.
 pub static BULLDOZER: Profile = Profile {
+    id: "bulldozer",
     name: "AMD FX (family 15h)",
     leaves: &[
         authentic_amd(0, 0xd),
@@ -49,6 +52,7 @@ pub static BULLDOZER: Profile = Profile {
 
 /// EPYC of the second generation (Rome): family 17H.
 pub static ZEN2: Profile = Profile {
+    id: "zen2",
     name: "AMD Zen 2",
     leaves: &[
         authentic_amd(0, 0x10),
@@ -64,6 +68,7 @@ pub static ZEN2: Profile = Profile {
 
 /// EPYC of the third generation (Milan): family 19H, leaf 8000_0022H is there and empty.
 pub static ZEN3: Profile = Profile {
+    id: "zen3",
     name: "AMD Zen 3",
     leaves: &[
         authentic_amd(0, 0x10),
@@ -80,6 +85,7 @@ pub static ZEN3: Profile = Profile {
 
 /// EPYC of the fourth generation (Genoa): family 19H, the first with PerfMonV2.
 pub static ZEN4: Profile = Profile {
+    id: "zen4",
     name: "AMD Zen 4",
     leaves: &[
         authentic_amd(0, 0x10),
@@ -96,6 +102,7 @@ pub static ZEN4: Profile = Profile {
 
 /// EPYC of the fifth generation (Turin): family 1AH, PerfMonV2.
 pub static ZEN5: Profile = Profile {
+    id: "zen5",
     name: "AMD Zen 5",
     leaves: &[
         authentic_amd(0, 0x10),

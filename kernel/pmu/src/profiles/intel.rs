@@ -8,6 +8,7 @@ use super::{IntelRegisters, Profile, Registers, genuine_intel, leaf, sub_leaf};
 
 /// Core Duo T2400 (Yonah): version 1, with no global register and no fixed counter.
 pub static CORE_DUO: Profile = Profile {
+    id: "core-duo",
     name: "Intel Core Duo (Yonah)",
     leaves: &[
         genuine_intel(0xa),
@@ -34,6 +35,7 @@ pub static CORE_DUO: Profile = Profile {
 
 /// Core 2 of the second generation (Penryn): version 2.
 pub static PENRYN: Profile = Profile {
+    id: "penryn",
     name: "Intel Core 2 (Penryn)",
     leaves: &[
         genuine_intel(0xd),
@@ -60,6 +62,7 @@ pub static PENRYN: Profile = Profile {
 
 /// Core i7 of the first generation (Nehalem): version 3, with one architectural event missing.
 pub static NEHALEM: Profile = Profile {
+    id: "nehalem",
     name: "Intel Core i7 (Nehalem)",
     leaves: &[
         genuine_intel(0xb),
@@ -87,6 +90,7 @@ pub static NEHALEM: Profile = Profile {
 
 /// Core of the second generation (Sandy Bridge) without threads, so that each core has eight counters: version 3.
 pub static SANDY_BRIDGE: Profile = Profile {
+    id: "sandy-bridge",
     name: "Intel Sandy Bridge (no threads)",
     leaves: &[
         genuine_intel(0xd),
@@ -113,6 +117,7 @@ pub static SANDY_BRIDGE: Profile = Profile {
 
 /// Core of the sixth generation (Skylake, client): version 4.
 pub static SKYLAKE: Profile = Profile {
+    id: "skylake",
     name: "Intel Skylake (client)",
     leaves: &[
         genuine_intel(0x16),

@@ -7,6 +7,7 @@ use super::{IntelRegisters, Leaf, Profile, Registers, genuine_intel, leaf, sub_l
 
 /// Core of the tenth generation (Ice Lake, client): four fixed counters.
 pub static ICE_LAKE: Profile = Profile {
+    id: "ice-lake",
     name: "Intel Ice Lake (client)",
     leaves: &[
         genuine_intel(0x1b),
@@ -24,6 +25,7 @@ pub static ICE_LAKE: Profile = Profile {
 ///
 /// Both kinds of core announce what the smaller one has: six general counters and three fixed ones.
 pub static ALDER_LAKE_P: Profile = Profile {
+    id: "alder-lake-p",
     name: "Intel Alder Lake (P-core)",
     leaves: &[
         genuine_intel(0x20),
@@ -42,6 +44,7 @@ pub static ALDER_LAKE_P: Profile = Profile {
 
 /// Core of the twelfth generation (Alder Lake), an efficient core (Gracemont).
 pub static ALDER_LAKE_E: Profile = Profile {
+    id: "alder-lake-e",
     name: "Intel Alder Lake (E-core)",
     leaves: &[
         genuine_intel(0x20),
@@ -60,6 +63,7 @@ pub static ALDER_LAKE_E: Profile = Profile {
 
 /// Xeon of the fourth generation (Sapphire Rapids): four fixed counters, architectural branch records.
 pub static SAPPHIRE_RAPIDS: Profile = Profile {
+    id: "sapphire-rapids",
     name: "Intel Sapphire Rapids",
     leaves: &[
         genuine_intel(0x20),

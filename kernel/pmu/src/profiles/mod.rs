@@ -47,9 +47,17 @@ pub const ALL: [&Profile; 17] = [
     &QEMU64,
 ];
 
+/// Finds a profile by its name in one word.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Profile> {
+    ALL.iter().find(|profile| profile.id == id).copied()
+}
+
 /// A CPU.
 #[derive(Debug)]
 pub struct Profile {
+    /// Name of the part in one word.
+    pub id: &'static str,
     /// Name of the part.
     pub name: &'static str,
     /// What CPUID answers.

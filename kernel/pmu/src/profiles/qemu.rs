@@ -10,6 +10,7 @@ use super::{Profile, Registers, authentic_amd, leaf};
 
 /// The CPU `qemu64`.
 pub static QEMU64: Profile = Profile {
+    id: "qemu64",
     name: "QEMU qemu64",
     leaves: &[
         authentic_amd(0, 0xd),
