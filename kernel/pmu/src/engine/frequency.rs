@@ -18,9 +18,9 @@
 //!
 //! - *Seeking*. The first period is a guess. Until the measured rate confirms it within a factor of 2, each interval or
 //!   tick with events sets it to what was measured, by a factor of [`STEP_MAX`] at most.
-//! - *Blind time*. Between two ticks without a sample the period only shrinks, past what the workload needs. It never
-//!   shrinks below a quarter of what the events since the last update call for, nor by more than `STEP_MAX` at once.
-//!   The samples that this leaves out are lost: about a tick's worth, where a workload slows down.
+//! - *Blind time*. Between two ticks without a sample the period only shrinks, past what the workload needs if the
+//!   tick is coarse. It shrinks by a factor of `STEP_MAX` at most, and what else was due is left out: a frequency of
+//!   many samples per tick loses the samples of a tick or two where a workload slows down.
 //! - *Idle time*. A time without events is no reason for a shorter period, or every phase of work would begin with a
 //!   burst. Time is looked at when there are events again, and then counts as four intervals or two ticks at most.
 //!
@@ -34,10 +34,8 @@ const POINT: u32 = 16;
 const ONE: u64 = 1 << POINT;
 /// Longest period: counters have 48 bits at most, and the product with [`STEP_MAX`] fits.
 const PERIOD_MAX: u64 = 1 << (44 + POINT);
-/// The most of `samples due / K` that counts at once: exp(3) by its second-order series is just above [`STEP_MAX`].
+/// The most of `samples due / K` that counts at once, so that its square fits: exp(3) is above [`STEP_MAX`] anyway.
 const DUE_MAX: u64 = 3 * ONE;
-/// Where the factor of a blind step becomes worth a check.
-const DUE_CHECKED: u64 = ONE / 2;
 
 /// A period that is adjusted for a frequency.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +119,7 @@ impl Frequency {
         let ticks = now.saturating_sub(self.since).clamp(1, self.blind_ticks_max);
         let events = count.saturating_sub(self.since_count);
         self.resume(now, count);
-        self.period = if self.is_seeking { self.seek(events, ticks) } else { self.shrink(events, ticks) };
+        self.period = if self.is_seeking { self.seek(events, ticks) } else { self.shrink(ticks) };
     }
 
     fn seek(&mut self, events: u64, ticks: u64) -> u64 {
@@ -130,22 +128,16 @@ impl Frequency {
         measured.clamp(self.period / STEP_MAX, self.period * STEP_MAX).clamp(ONE, PERIOD_MAX)
     }
 
-    fn shrink(&self, events: u64, ticks: u64) -> u64 {
-        let due = ratio(ticks, self.interval_ticks) >> self.gain_log2;
-        let due = due.min(DUE_MAX);
+    fn shrink(&self, ticks: u64) -> u64 {
+        let due = (ratio(ticks, self.interval_ticks) >> self.gain_log2).min(DUE_MAX);
         let factor = ONE + due + ((due * due) >> (POINT + 1));
-        let shrunk = ratio(self.period, factor).max(ONE);
-        if due < DUE_CHECKED {
-            return shrunk;
-        }
-        let least = (self.measured(events, ticks) / 4).min(self.period);
-        shrunk.max(least).max(self.period / STEP_MAX)
+        ratio(self.period, factor).max(self.period / STEP_MAX).max(ONE)
     }
 
     /// Returns the period that would have been right for these events in this time.
     fn measured(&self, events: u64, ticks: u64) -> u64 {
-        let exact =
-            u128::from(events) * u128::from(self.interval_ticks) * u128::from(ONE) / u128::from(ticks.max(1));
+        let product = u128::from(events).saturating_mul(u128::from(self.interval_ticks) * u128::from(ONE));
+        let exact = product / u128::from(ticks.max(1));
         u64::try_from(exact).unwrap_or(PERIOD_MAX).min(PERIOD_MAX)
     }
 }
@@ -267,15 +259,15 @@ mod tests {
 
     #[test]
     fn work_after_an_idle_phase_begins_without_a_burst() {
-        for frequency_hz in [100, 1000, 4000] {
-            let samples = run(Frequency::new(frequency_hz, CLOCK_HZ, 250), 250, 4, |now| {
+        // The idle time makes the period shorter once: by four intervals, or by 8 where ticks are coarser than that.
+        for (frequency_hz, tick_hz, burst) in [(100, 250, 5), (1000, 1000, 5), (4000, 250, 17)] {
+            let samples = run(Frequency::new(frequency_hz, CLOCK_HZ, tick_hz), tick_hz, 4, |now| {
                 if (CLOCK_HZ..2 * CLOCK_HZ).contains(&now) { 0 } else { 1_000_000_000 }
             });
             assert_eq!(samples[100..200].iter().sum::<u64>(), 0, "no events, no samples");
             assert_held(&[&[0; 100], &samples[200..]].concat(), frequency_hz, "after idle");
             let first = samples[200];
-            // The idle time makes the period shorter once, by 8 at most: K * ln(8) samples.
-            assert!(first <= frequency_hz / 100 + 17, "{frequency_hz} Hz: {first} in the first 10 ms");
+            assert!(first <= frequency_hz / 100 + burst, "{frequency_hz} Hz: {first} in the first 10 ms");
         }
     }
 

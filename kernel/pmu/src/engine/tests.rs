@@ -143,6 +143,10 @@ fn an_overflow_of_a_counter_without_an_event_is_handled_and_not_sampled() {
     engine.unit().status = CounterSet(0b1000);
     assert_eq!(nmi(&mut engine), (1, vec![]));
     assert_eq!(engine.engine_counts().stopped_overflows, 1);
+    engine.stop(0);
+    engine.unit().status = CounterSet(1);
+    assert_eq!(nmi(&mut engine), (1, vec![]), "nor does one that had an event");
+    assert_eq!(engine.engine_counts().stopped_overflows, 2);
 }
 
 #[test]
@@ -196,10 +200,10 @@ fn events_change_only_while_stopped_and_only_to_what_fits() {
     assert_eq!(engine.set_events(&[], ALL), Err(ScheduleError::Running));
     engine.unit().count(1, 10);
     engine.stop(0);
-    assert!(
-        engine.set_events(&[request(2, Rate::Count)], CounterSet(0b1_0000)).is_err(),
-        "there is no such counter"
-    );
+    let mut elsewhere = request(2, Rate::Count);
+    elsewhere.encoding.counters = CounterSet(0b1_0000);
+    let refused = engine.set_events(&[elsewhere], ALL).map_err(|error| error.to_string());
+    assert_eq!(refused, Err("event 0: needs one of counters 0x10, usable are 0x30000000f".to_string()));
     assert_eq!(engine.counts(0).count, 10, "it has the events that it had");
     engine.set_events(&[request(2, Rate::Count)], ALL).expect("fits");
     assert_eq!(engine.counts(0), EventCounts::default());
@@ -485,6 +489,43 @@ fn a_frequency_is_that_of_the_time_in_which_its_event_counts() {
     let requests: Vec<Request> = (0..6).map(|select| request(select, Rate::Frequency(300))).collect();
     let samples = run_frequency(&requests, 2);
     assert!((340..=460).contains(&samples), "{samples} of 600, in 4 of 6 turns");
+}
+
+#[test]
+fn an_event_that_becomes_rare_is_not_waited_for_with_its_old_period() {
+    let mut engine = engine(INTEL, &[request(1, Rate::Frequency(100))]);
+    assert_eq!(engine.counts(0).period_events, 156, "a 64th of the ticks of a sample");
+    engine.unit().count(1, 10);
+    engine.tick(10_000);
+    assert_eq!(engine.counts(0).period_events, 19, "an eighth, for 10 in the time of a sample");
+    assert!(!engine.unit().count(1, 16));
+    assert!(engine.unit().count(1, 1), "146 * 19 / 156 were left");
+}
+
+#[test]
+fn a_tick_leaves_an_overflow_to_the_nmi_that_is_on_its_way() {
+    let mut engine = engine(INTEL, &[request(1, Rate::Frequency(1))]);
+    assert_eq!(engine.counts(0).period_events, 15_625);
+    assert!(engine.unit().count(1, 1000), "a part");
+    engine.tick(1_000_000);
+    assert_eq!(nmi(&mut engine), (1, vec![]), "the NMI is explained");
+    assert_eq!(engine.counts(0).count, 1000);
+}
+
+#[test]
+fn throttled_time_does_not_make_a_period_shorter() {
+    let mut engine = Engine::new(Mock::new(INTEL), Settings { cpu_time_max_percent: 25, ..SETTINGS });
+    engine.set_events(&[request(1, Rate::Frequency(100))], ALL).expect("fits");
+    engine.start(0);
+    engine.unit().count(1, 156);
+    let now = Cell::new(1);
+    engine.handle_nmi(|| now.replace(now.get() + 150), |_| {});
+    engine.tick(2000);
+    assert_eq!(engine.engine_counts().throttles, 1);
+    assert_eq!(engine.counts(0).period_events, 1248, "as steep a step as there is");
+    engine.unit().count(1, 100);
+    engine.tick(3000);
+    assert_eq!(engine.counts(0).period_events, 1000, "100 in the 1000 ticks since it goes on");
 }
 
 #[test]
