@@ -217,7 +217,9 @@ fn the_generations_of_zen_differ_in_stalls_and_reference_cycles() {
     let zen_2 = [&AMD_COMMON[..], &caches, &[(StalledCyclesFrontend, 0x00a9)]].concat();
     // ls_not_halted_p0_cyc.p0_freq_cyc, event 120H, unit mask 01H
     let zen_4 = [&zen_2[..], &[(RefCycles, 1 << 32 | 0x0120)]].concat();
-    for (family, model) in [(0x17, 0x01), (0x17, 0x08), (0x17, 0x11), (0x17, 0x18), (0x18, 0x00)] {
+    for (family, model) in
+        [(0x17, 0x01), (0x17, 0x08), (0x17, 0x11), (0x17, 0x18), (0x17, 0x50), (0x18, 0x00)]
+    {
         assert_selects(&zen(family, model), &zen_1);
     }
     for (family, model) in

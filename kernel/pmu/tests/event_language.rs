@@ -209,6 +209,8 @@ fn typing_errors_are_met_with_the_right_name() {
         ("intructions", "instructions"),
         ("instuctions", "instructions"),
         ("instr", "instructions"),
+        ("INSTR", "instructions"),
+        ("stalled_cyc", "stalled-cycles-frontend"),
         ("cylces", "cycles"),
         ("cycle", "cycles"),
         ("Cycles", "cycles"),
@@ -242,7 +244,9 @@ fn typing_errors_are_met_with_the_right_name() {
 
 #[test]
 fn a_word_that_is_like_no_name_gets_no_suggestion() {
-    for typed in ["foo", "x", "xyzzy", "ipc", "tlb", "c", "cy", "slots-and-slots-and-slots-and-slots"] {
+    for typed in
+        ["foo", "x", "xyzzy", "tables", "ipc", "tlb", "c", "cy", "slots-and-slots-and-slots-and-slots"]
+    {
         assert_eq!(nearest(typed), None, "{typed}");
     }
 }
