@@ -210,7 +210,7 @@ fn typing_errors_are_met_with_the_right_name() {
         ("instuctions", "instructions"),
         ("instr", "instructions"),
         ("INSTR", "instructions"),
-        ("stalled_cyc", "stalled-cycles-frontend"),
+        ("ref_cyc", "ref-cycles"),
         ("cylces", "cycles"),
         ("cycle", "cycles"),
         ("Cycles", "cycles"),
