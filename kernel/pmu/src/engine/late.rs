@@ -3,8 +3,8 @@
 //! Nobody else explains such an NMI, and a kernel takes an unexplained one for a hardware error. Three ways to it:
 //!
 //! - A counter is stopped after its overflow and before its interrupt: by a stop, a change of turn, the throttle.
-//! - One NMI finds more than one overflow. The others have been acknowledged, and their interrupts may come yet.
-//! - On AMD the interrupt of a counter can be later than the status that another counter's NMI finds, so that the
+//! - On AMD one NMI finds more than one overflow. The others have been acknowledged, and their interrupts may come yet.
+//! - On AMD, too, the interrupt of a counter can be later than the status that another counter's NMI finds, so that the
 //!   one that is found and the one that came need not be the same.
 //!
 //! Linux (5.4 and up, `arch/x86/events/amd/core.c`) claims every unexplained NMI within 100 ms after one that found

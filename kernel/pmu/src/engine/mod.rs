@@ -122,6 +122,11 @@ impl<U: CounterUnit> Engine<U> {
         self.is_multiplexed() || self.has_frequency() || (self.throttle.is_on() && is_sampling)
     }
 
+    /// Tells whether the next tick has anything to do: one that has not need not come.
+    pub fn wants_tick(&self) -> bool {
+        self.throttle.is_throttled() || self.is_multiplexed() || self.has_frequency()
+    }
+
     /// Tells whether the events take turns.
     pub const fn is_multiplexed(&self) -> bool {
         self.schedule.turns_count() > 1
@@ -209,6 +214,14 @@ impl<U: CounterUnit> Engine<U> {
         let is_late = self.late.claim(now);
         self.counts.late = self.counts.late.wrapping_add(u64::from(is_late));
         is_late
+    }
+
+    /// Notes that a late NMI was explained by somebody else: it will not be claimed.
+    ///
+    /// # Context
+    /// The NMI.
+    pub fn late_was_explained(&mut self, now: u64) {
+        self.late.claim(now);
     }
 
     /// Returns what was counted of an event up to the last overflow, tick, start, stop or [`Engine::read_all`].

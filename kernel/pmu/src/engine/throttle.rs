@@ -5,9 +5,10 @@
 //! change that, waits behind the NMIs as well; so the throttle trips by itself, in the handler, and only its *end*
 //! needs the tick.
 //!
-//! It is a bucket. Each NMI fills it with the time that it took, each tick drains what the limit allows for the time
-//! since the tick before. It is full when it holds the allowance of one window (the nominal time between two ticks);
-//! then it trips: the caller stops all counters, and the next tick at which it is no longer full lets them go on.
+//! It is a bucket. Each NMI fills it with the time that it took; once in a window (the nominal time between two ticks),
+//! at a tick or else at the next NMI, what the limit allows for the time since then is drained. It is full when it
+//! holds the allowance of one window; then it trips: the caller stops all counters, and the next tick at which it is
+//! no longer full lets them go on.
 //! What is left in it counts against the next window, so that in any time `t` the handler has at most
 //! `percent * (t + window)` and one NMI, however the ticks fall. An NMI that took many windows would be paid for by many
 //! more; what it leaves in the bucket is bounded by [`DEBT_WINDOWS_MAX`], for a handler that took 100 ms was most
@@ -75,17 +76,17 @@ impl Throttle {
     }
 
     /// Notes that the handler ran; returns whether this trips the throttle.
-    ///
-    /// The allowance grows while the tick does not come, for code that runs with interrupts off does not delay NMIs.
     #[inline]
     pub fn note(&mut self, begin: u64, end: u64) -> bool {
         if !self.is_on() {
             return false;
         }
+        if end.saturating_sub(self.drained_at) >= self.window_ticks {
+            self.drain(end);
+        }
         let ticks = end.saturating_sub(begin).saturating_add(self.overhead_ticks);
         self.busy_ticks = self.busy_ticks.saturating_add(ticks);
-        let window = end.saturating_sub(self.drained_at).max(self.window_ticks);
-        if self.is_throttled() || self.busy_ticks <= self.allowance(window) {
+        if self.is_throttled() || self.busy_ticks <= self.allowance(self.window_ticks) {
             return false;
         }
         self.trip(end);
@@ -94,9 +95,7 @@ impl Throttle {
 
     /// Ends a window; returns whether this lets the counters go on.
     pub fn tick(&mut self, now: u64) -> bool {
-        let allowed = self.allowance(now.saturating_sub(self.drained_at));
-        self.busy_ticks = self.busy_ticks.saturating_sub(allowed);
-        self.drained_at = now;
+        self.drain(now);
         self.busy_ticks <= self.allowance(self.window_ticks) && self.end_episode(now)
     }
 
@@ -116,6 +115,13 @@ impl Throttle {
     #[must_use]
     pub const fn throttled_ticks(&self) -> u64 {
         self.throttled_ticks
+    }
+
+    /// Drains what the limit allows for the time since this was done last.
+    fn drain(&mut self, now: u64) {
+        let allowed = self.allowance(now.saturating_sub(self.drained_at));
+        self.busy_ticks = self.busy_ticks.saturating_sub(allowed);
+        self.drained_at = now;
     }
 
     #[cold]
