@@ -74,8 +74,9 @@ impl Groups {
         }
         let mut groups = Self { ranges: [(0, 0); EVENTS_MAX], count: 0 };
         let mut first = 0;
-        for same in requests.chunk_by(|a, b| a.group == b.group) {
-            let behind = first + same.len();
+        while let Some(request) = requests.get(first) {
+            let same = requests.iter().skip(first).take_while(|other| other.group == request.group).count();
+            let behind = first + same;
             check(requests, first, behind)?;
             if let Some(slot) = groups.ranges.get_mut(groups.count) {
                 *slot = (first, behind);
@@ -111,7 +112,7 @@ impl Groups {
 
 /// Checks the rates of a group, and that it is in one place.
 fn check(requests: &[Request], first: usize, behind: usize) -> Result<(), ScheduleError> {
-    let (earlier, rest) = requests.split_at(first);
+    let Some((earlier, rest)) = requests.split_at_checked(first) else { return Ok(()) };
     let Some(request) = rest.first() else { return Ok(()) };
     if earlier.iter().any(|other| other.group == request.group) {
         return Err(ScheduleError::ScatteredGroup { event: index_u8(first), group: request.group });
