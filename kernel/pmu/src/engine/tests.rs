@@ -464,8 +464,8 @@ fn turns_wait_while_throttled() {
     assert_eq!(engine.unit().enabled.count(), 4);
 }
 
-/// Runs a workload of one event per clock tick in every other 100 ms, and a 20th of that in between; returns the samples of the last two of
-/// three seconds.
+/// Runs a workload of one event per clock tick in every other 100 ms, and a 20th of that in between; returns the
+/// samples of the last two of three seconds.
 fn run_frequency(requests: &[Request], event: u8) -> u64 {
     let mut engine = Engine::new(Mock::new(INTEL).wide(), SETTINGS);
     engine.set_events(requests, ALL).expect("fits");
