@@ -1,6 +1,6 @@
 //! Which event is counted by which counter, and when.
 //!
-//! Whether events fit at once is exact (`matching`): no request is refused, or put off to another turn, that fits.
+//! Whether events fit at once is found exactly (`matching`), not by a rule of thumb.
 //!
 //! The events of a group count at the same time or not at all. Where not all groups fit at once they take *turns*, as
 //! perf's do (Linux 6.x, `kernel/events/core.c`): the list of groups is rotated by one each time, and each group goes in
