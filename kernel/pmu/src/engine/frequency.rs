@@ -116,7 +116,7 @@ impl Frequency {
 
     /// Lets the time since the last adjustment make the period shorter, or sets it to what was measured.
     fn update(&mut self, now: u64, count: u64) {
-        let ticks = now.saturating_sub(self.since).clamp(1, self.blind_ticks_max);
+        let ticks = now.saturating_sub(self.since).min(self.blind_ticks_max).max(1);
         let events = count.saturating_sub(self.since_count);
         self.resume(now, count);
         self.period = if self.is_seeking { self.seek(events, ticks) } else { self.shrink(ticks) };
@@ -125,7 +125,8 @@ impl Frequency {
     fn seek(&mut self, events: u64, ticks: u64) -> u64 {
         let measured = self.measured(events, ticks);
         self.is_seeking = measured > self.period.saturating_mul(2) || measured < self.period / 2;
-        measured.clamp(self.period / STEP_MAX, self.period * STEP_MAX).clamp(ONE, PERIOD_MAX)
+        // Not `clamp`, which panics where its bounds are not in order.
+        measured.min(self.period * STEP_MAX).max(self.period / STEP_MAX).clamp(ONE, PERIOD_MAX)
     }
 
     fn shrink(&self, ticks: u64) -> u64 {

@@ -5,7 +5,7 @@
 //! no locks, no allocation, no panic, every loop bounded. Its concepts, one per file:
 //!
 //! - `event`: periods, counted in parts where a counter is too narrow, and exact counts;
-//! - `schedule`: which event is on which counter, and turns where there are too many;
+//! - `schedule`, `matching`: which event is on which counter, and turns where there are too many;
 //! - `frequency`: periods that follow the workload;
 //! - [`throttle`]: a bound on the share of time that passes in the handler;
 //! - `late`: NMIs that come after their overflow was handled;
@@ -25,6 +25,7 @@
 mod event;
 mod frequency;
 mod late;
+mod matching;
 #[cfg(test)]
 mod mock;
 mod pmi;

@@ -1,11 +1,6 @@
 //! Which event is counted by which counter, and when.
 //!
-//! Counters are not alike: fixed ones count one event each, and some events can be counted by some general counters
-//! only. Whether events fit is a matching of a bipartite graph, and it is solved exactly, by augmenting paths: an event
-//! that finds its counters taken may push the event on one of them to another counter, and that one the next
-//! (Kuhn, "The Hungarian Method for the Assignment Problem", 1955; the search is breadth first, so that nothing
-//! recurses). With 16 events that costs less than thinking about a heuristic, and no request is refused that fits.
-//! Fixed counters are tried first: what can be counted there leaves a general counter free.
+//! Whether events fit at once is found exactly (`matching`), not by a rule of thumb.
 //!
 //! The events of a group count at the same time or not at all. Where not all groups fit at once they take *turns*, as
 //! perf's do (Linux 6.x, `kernel/events/core.c`): the list of groups is rotated by one each time, and each group goes in
@@ -14,11 +9,9 @@
 
 use core::fmt;
 
+use super::matching::{Matching, Turn};
 use super::types::{EVENTS_MAX, Rate, Request};
 use crate::counter::{Counter, CounterSet};
-
-/// Counters of a turn, by event.
-type Turn = [Option<Counter>; EVENTS_MAX];
 
 /// The turns.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +67,9 @@ impl Groups {
         }
         let mut groups = Self { ranges: [(0, 0); EVENTS_MAX], count: 0 };
         let mut first = 0;
-        for same in requests.chunk_by(|a, b| a.group == b.group) {
-            let behind = first + same.len();
+        while let Some(request) = requests.get(first) {
+            let same = requests.iter().skip(first).take_while(|other| other.group == request.group).count();
+            let behind = first + same;
             check(requests, first, behind)?;
             if let Some(slot) = groups.ranges.get_mut(groups.count) {
                 *slot = (first, behind);
@@ -105,13 +99,13 @@ impl Groups {
             matching = before;
             is_complete = false;
         }
-        Ok((matching.counters, is_complete))
+        Ok((*matching.counters(), is_complete))
     }
 }
 
 /// Checks the rates of a group, and that it is in one place.
 fn check(requests: &[Request], first: usize, behind: usize) -> Result<(), ScheduleError> {
-    let (earlier, rest) = requests.split_at(first);
+    let Some((earlier, rest)) = requests.split_at_checked(first) else { return Ok(()) };
     let Some(request) = rest.first() else { return Ok(()) };
     if earlier.iter().any(|other| other.group == request.group) {
         return Err(ScheduleError::ScatteredGroup { event: index_u8(first), group: request.group });
@@ -139,111 +133,6 @@ fn refusal(requests: &[Request], event: usize, usable: CounterSet) -> ScheduleEr
 /// Narrows the index of an event, which is below [`EVENTS_MAX`].
 pub(super) fn index_u8(index: usize) -> u8 {
     u8::try_from(index).unwrap_or(u8::MAX)
-}
-
-/// Events matched to counters, as far as they were added.
-#[derive(Clone, Copy)]
-struct Matching {
-    wanted: [CounterSet; EVENTS_MAX],
-    counters: Turn,
-    /// Events by counter.
-    events: [Option<u8>; Counter::COUNT],
-}
-
-impl Matching {
-    fn new(requests: &[Request], usable: CounterSet) -> Self {
-        let mut wanted = [CounterSet::EMPTY; EVENTS_MAX];
-        for (slot, request) in wanted.iter_mut().zip(requests) {
-            *slot = request.encoding.counters.intersection(usable);
-        }
-        Self { wanted, counters: [None; EVENTS_MAX], events: [None; Counter::COUNT] }
-    }
-
-    /// Matches one more event, moving others if need be; tells whether that can be done.
-    fn add(&mut self, event: usize) -> bool {
-        let mut search = Search::from(index_u8(event));
-        while let Some(from) = search.next() {
-            for counter in self.counters_for(from).into_iter().flat_map(CounterSet::iter) {
-                if search.reach(counter, from) {
-                    match self.events.get(usize::from(counter.number())).copied().flatten() {
-                        None => return self.augment(counter, &search),
-                        Some(other) => search.push(other),
-                    }
-                }
-            }
-        }
-        false
-    }
-
-    /// Returns the counters of an event: fixed ones, then general ones.
-    fn counters_for(&self, event: u8) -> [CounterSet; 2] {
-        let wanted = self.wanted.get(usize::from(event)).copied().unwrap_or_default();
-        let general = wanted.intersection(CounterSet::first_general(u8::MAX));
-        [wanted.without(general), general]
-    }
-
-    /// Gives a free counter to the event from which it was reached, that one's counter to the next event, and so on.
-    fn augment(&mut self, free: Counter, search: &Search) -> bool {
-        let mut counter = free;
-        for _ in 0..EVENTS_MAX {
-            let event = search.reached_from(counter);
-            let holder = self.events.get_mut(usize::from(counter.number()));
-            let (Some(holder), Some(held)) = (holder, self.counters.get_mut(usize::from(event))) else {
-                return false;
-            };
-            *holder = Some(event);
-            match held.replace(counter) {
-                None => return true,
-                Some(left) => counter = left,
-            }
-        }
-        false
-    }
-}
-
-/// A breadth-first search for a free counter: from events to counters they want, from those to the events on them.
-struct Search {
-    reached: CounterSet,
-    /// By counter, the event that wants it.
-    reached_from: [u8; Counter::COUNT],
-    /// Events, each once at most.
-    queue: [u8; EVENTS_MAX],
-    queued: usize,
-    taken: usize,
-}
-
-impl Search {
-    fn from(event: u8) -> Self {
-        let (reached_from, queue) = ([0; Counter::COUNT], [event; EVENTS_MAX]);
-        Self { reached: CounterSet::EMPTY, reached_from, queue, queued: 1, taken: 0 }
-    }
-
-    fn next(&mut self) -> Option<u8> {
-        let event = self.queue.iter().take(self.queued).nth(self.taken).copied()?;
-        self.taken += 1;
-        Some(event)
-    }
-
-    fn push(&mut self, event: u8) {
-        if let Some(slot) = self.queue.get_mut(self.queued) {
-            *slot = event;
-            self.queued += 1;
-        }
-    }
-
-    /// Notes that an event wants a counter; tells whether none had before.
-    fn reach(&mut self, counter: Counter, event: u8) -> bool {
-        let is_new = !self.reached.contains(counter);
-        self.reached = self.reached.union(counter.set());
-        if let Some(from) = self.reached_from.get_mut(usize::from(counter.number())).filter(|_| is_new) {
-            *from = event;
-        }
-        is_new
-    }
-
-    fn reached_from(&self, counter: Counter) -> u8 {
-        self.reached_from.get(usize::from(counter.number())).copied().unwrap_or(u8::MAX)
-    }
 }
 
 /// Why requests can't be scheduled.

@@ -300,6 +300,18 @@ fn a_period_that_ends_at_a_change_of_turn_is_sampled_by_the_nmi_that_is_on_its_w
 }
 
 #[test]
+fn new_events_begin_with_their_first_turn() {
+    let requests: Vec<Request> = (0..5).map(|select| request(select, Rate::Period(100))).collect();
+    let mut engine = engine(INTEL, &requests);
+    (1..=3).for_each(|now| engine.tick(now));
+    engine.stop(4);
+    engine.set_events(&requests[..1], ALL).expect("fits");
+    assert!(!engine.is_multiplexed() && !engine.needs_tick());
+    engine.start(5);
+    assert!(engine.unit().count(0, 100));
+}
+
+#[test]
 fn a_group_is_counted_at_the_same_time() {
     let in_group = |select, group| Request { group, ..request(select, Rate::Count) };
     let requests =
@@ -457,8 +469,8 @@ fn turns_wait_while_throttled() {
     assert_eq!(engine.unit().enabled.count(), 4);
 }
 
-/// Runs a workload of one event per clock tick in every other 100 ms, and a 20th of that in between; returns the samples of the last two of
-/// three seconds.
+/// Runs a workload of one event per clock tick in every other 100 ms, and a 20th of that in between; returns the
+/// samples of the last two of three seconds.
 fn run_frequency(requests: &[Request], event: u8) -> u64 {
     let mut engine = Engine::new(Mock::new(INTEL).wide(), SETTINGS);
     engine.set_events(requests, ALL).expect("fits");

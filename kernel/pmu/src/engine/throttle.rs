@@ -11,7 +11,7 @@
 //! no longer full lets them go on.
 //! What is left in it counts against the next window, so that in any time `t` the handler has at most
 //! `percent * (t + window)` and one NMI, however the ticks fall. An NMI that took many windows would be paid for by many
-//! more; what it leaves in the bucket is bounded by [`DEBT_WINDOWS_MAX`], for a handler that took 100 ms was most
+//! more; what it leaves in the bucket is bounded by `DEBT_WINDOWS_MAX`, for a handler that took 100 ms was most
 //! likely not running: its virtual CPU was not.
 //!
 //! The limit is perf's `perf_cpu_time_max_percent` in name and range. Linux (6.x, `kernel/events/core.c`) lowers a
