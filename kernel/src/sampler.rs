@@ -5,7 +5,10 @@
 
 use alloc::boxed::Box;
 
-use nmiprof_pmu::{Overflow, Pmu, VirtualPmu};
+use core::sync::atomic::Ordering;
+
+use nmiprof_pmu::engine::Throttle;
+use nmiprof_pmu::{CounterUnit as _, Overflow, Pmu, VirtualPmu};
 use nmiprof_ring::Producer;
 
 use crate::arch::apic::LocalApic;
@@ -31,6 +34,8 @@ pub struct Sampler {
     needs_timer: bool,
     /// NMIs that a model's timer raised for nothing and that were not claimed yet.
     strays: u32,
+    /// The timer's; counters have their own.
+    throttle: Throttle,
     form: Form,
     store: Store,
 }
@@ -136,14 +141,18 @@ impl Tag {
 }
 
 impl Sampler {
-    /// Creates a sampler that counts with a timer.
+    /// Creates a sampler that counts with a timer. A throttle that has a limit needs a form of its own: it is for
+    /// periods that are so short that they can reach it.
     pub fn with_timer(
         timer: VirtualPmu<LocalApic>,
         ring: Producer<'static, RingMemory>,
         detail: Detail,
+        mut throttle: Throttle,
     ) -> Self {
-        let (form, store) = (Form::of(detail), Store::new(ring, detail));
-        Self { timer, counters: None, needs_timer: true, strays: 0, form, store }
+        let form = if throttle.is_on() { Form::Any } else { Form::of(detail) };
+        throttle.start(cpu::timestamp());
+        let store = Store::new(ring, detail);
+        Self { timer, counters: None, needs_timer: true, strays: 0, throttle, form, store }
     }
 
     /// Creates a sampler that counts with the counters of a PMU.
@@ -156,7 +165,8 @@ impl Sampler {
         let timer = VirtualPmu::new(apic, 0);
         let needs_timer = counters.unit().bus().is_virtual();
         let store = Store::new(ring, detail);
-        Self { timer, counters: Some(counters), needs_timer, strays: 0, form: Form::Any, store }
+        let throttle = Throttle::OFF;
+        Self { timer, counters: Some(counters), needs_timer, strays: 0, throttle, form: Form::Any, store }
     }
 
     /// Gives back what it was made of.
@@ -205,22 +215,64 @@ impl Sampler {
     /// NMI; may fault, at the first touch of a ring page and in the frames of user code.
     pub fn handle_any(&mut self, interrupted: &Interrupted<'_>) -> u32 {
         let Self { counters: Some(counters), store, .. } = self else {
-            let Some(handled) = part_handled(self.timer.poll()) else {
-                self.store.any(interrupted, 0);
-                return 1;
-            };
-            return handled;
+            return self.handle_timer(interrupted);
         };
+        let nmi = interrupted.nmi;
         let handled = counters.handle_nmi(cpu::timestamp, |overflow| {
             if overflow.throttled {
-                interrupted.nmi.counters.overflows.increment();
-                interrupted.nmi.counters.throttled.increment();
+                nmi.counters.overflows.increment();
+                nmi.counters.throttled.increment();
             } else {
                 store.any(interrupted, overflow.event);
             }
         });
-        obey(counters, interrupted.nmi.orders.take());
+        obey(counters, nmi.orders.take());
+        // Relaxed: for this CPU's tick only.
+        nmi.wants_tick.store(counters.wants_tick(), Ordering::Relaxed);
         handled
+    }
+
+    /// Handles an NMI with the timer; a period shorter than the handler must leave something to the interrupted code.
+    fn handle_timer(&mut self, interrupted: &Interrupted<'_>) -> u32 {
+        let begin = cpu::timestamp();
+        let was_pausing = self.timer.is_pausing();
+        let Some(handled) = part_handled(self.timer.poll()) else {
+            self.store.any(interrupted, 0);
+            if self.throttle.note(begin, cpu::timestamp()) {
+                self.timer.pause(self.throttle.window_ticks());
+            }
+            return 1;
+        };
+        if was_pausing && handled > 0 && !self.throttle.tick(begin) {
+            self.timer.pause(self.throttle.window_ticks());
+        }
+        handled
+    }
+
+    /// Notes that an empty NMI was explained by what came before it.
+    ///
+    /// # Context
+    /// NMI.
+    #[cold]
+    pub fn late_was_explained(&mut self) {
+        if let Some(counters) = &mut self.counters {
+            counters.late_was_explained(cpu::timestamp());
+        }
+    }
+
+    /// Leaves the registers as they were found.
+    ///
+    /// # Context
+    /// Thread, after sampling has ended.
+    pub fn shut_down(&mut self) {
+        if let Some(counters) = &mut self.counters {
+            counters.unit().shut_down();
+        }
+    }
+
+    /// Returns how often the timer's throttle has tripped, and for how many ticks of the clock in all.
+    pub const fn throttled(&self) -> (u64, u64) {
+        (self.throttle.episodes(), self.throttle.throttled_ticks())
     }
 
     /// Claims an NMI that nothing else explains, if it can be a late one of the counters.

@@ -144,6 +144,9 @@ fn explain_empty(dispatcher: &mut Dispatcher, mut run: Unclaimed<'_>, sampler: O
         Reason::None if dispatcher.swallow => {
             dispatcher.swallow = false;
             counters.swallowed.increment();
+            if let Some(sampler) = sampler {
+                sampler.late_was_explained();
+            }
         }
         // Asked after that, so that a claim is not used up for what the row explains.
         Reason::None if sampler.is_some_and(Sampler::claims_late) => counters.handled.increment(),

@@ -60,8 +60,10 @@ pub struct PerCpu {
     nest_on_first_touch: AtomicBool,
     /// What the sampler's counters are to do.
     pub orders: Orders,
-    /// Whether the sampler has counters that take orders. Written by the thread, read by the tick.
+    /// Whether the sampler has counters that take orders. Written and read by the thread.
     has_counters: AtomicBool,
+    /// Whether the counters have something to do at the next tick. Written by the NMI, read by the tick.
+    pub wants_tick: AtomicBool,
     /// The first page fault inside an NMI.
     pub first_fault: FirstFault,
     /// The experiment of the NMI sweep.
@@ -111,6 +113,7 @@ impl PerCpu {
             nest_on_first_touch: AtomicBool::new(false),
             orders: Orders::new(),
             has_counters: AtomicBool::new(false),
+            wants_tick: AtomicBool::new(false),
             first_fault: FirstFault::new(),
             #[cfg(feature = "selftest")]
             experiment: experiment::Experiment::default(),

@@ -203,7 +203,9 @@ impl Place<'_> {
     ) -> (Result<Pmu, String>, Ring) {
         let kind = if bus.is_virtual() { PmuKind::Virtual } else { PmuKind::Hardware };
         let driver = Driver::new(bus, capabilities, self.handling());
-        let counters = Box::new(Engine::new(driver, self.settings()));
+        let mut counters = Box::new(Engine::new(driver, self.settings()));
+        let sample_ticks = self.timer.ok().and_then(|timer| timer.sample_ticks);
+        counters.set_nmi_overhead(sample_ticks.unwrap_or_default());
         let (reports, bench) = counter_test::test_all(self.cpu, Bench { counters, ring }, self.drain);
         let usable = counter_test::usable(&capabilities, &reports);
         let Bench { counters, ring } = bench;

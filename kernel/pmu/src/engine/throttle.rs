@@ -52,6 +52,15 @@ impl Throttle {
         }
     }
 
+    /// No limit.
+    pub const OFF: Self = Self::new(0, 0);
+
+    /// Returns the length of a window, as far as a timer of 32 bits can count it.
+    #[must_use]
+    pub fn window_ticks(&self) -> u32 {
+        u32::try_from(self.window_ticks).unwrap_or(u32::MAX)
+    }
+
     /// Sets what an interrupt costs outside of the times that [`Throttle::note`] is told.
     pub const fn set_overhead(&mut self, ticks: u64) {
         self.overhead_ticks = ticks;
