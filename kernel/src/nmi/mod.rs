@@ -280,6 +280,8 @@ fn handle<'a, const USUAL: bool>(
     sampler: Option<&'a mut Sampler>,
 ) -> Option<&'a mut Sampler> {
     let nmi = &cpu.nmi;
+    #[cfg(feature = "selftest")]
+    nmi.experiment.go_on();
     // SAFETY: NMI-once (the caller has taken the sampler's slot), so this is the only reference to it.
     let dispatcher = unsafe { &mut *nmi.dispatcher.get() };
     #[cfg(feature = "selftest")]
