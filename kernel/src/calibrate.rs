@@ -7,6 +7,7 @@
 
 use alloc::boxed::Box;
 
+use nmiprof_pmu::engine::Throttle;
 use nmiprof_pmu::{Pmu, VirtualPmu};
 use nmiprof_ring::Producer;
 use nmiprof_wire::ClockKind;
@@ -130,7 +131,7 @@ fn pass(
 ) -> (Result<Pass, CalibrationError>, Producer<'static, RingMemory>) {
     let mut timer = VirtualPmu::new(cpu.apic, resume_ticks);
     timer.set_period(PERIOD);
-    let sampler = Box::new(Sampler::with_timer(timer, ring, Detail::PLAIN));
+    let sampler = Box::new(Sampler::with_timer(timer, ring, Detail::PLAIN, Throttle::OFF));
     if let Err((error, sampler)) = cpu.nmi.start(cpu.apic, sampler) {
         return (Err(CalibrationError::Refused(error)), sampler.into_parts().1);
     }

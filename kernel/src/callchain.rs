@@ -82,17 +82,41 @@ pub fn genuine(words: impl Iterator<Item = u64>, user: bool) -> usize {
     words.take_while(|word| space::is_text(*word) || (user && is_user(*word, 1))).count()
 }
 
+/// What a walk over the kernel's frames and those of user code found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walked {
+    /// How it ended.
+    pub end: End,
+    /// Whether it came to user code, or began there.
+    pub user: bool,
+}
+
+impl Walked {
+    const fn in_kernel(end: End) -> Self {
+        Self { end, user: false }
+    }
+
+    const fn in_user(end: End) -> Self {
+        Self { end, user: true }
+    }
+}
+
 /// Hands the return addresses of interrupted code to `push`, innermost first, at most `depth_max`: those of the
 /// kernel, and then the user code that entered it, if any did.
 ///
 /// # Context
 /// Any, the NMI included; may fault, as [`walk_user`].
-pub fn walk(interrupted: &IretFrame, frame_pointer: u64, depth_max: usize, mut push: impl FnMut(u64)) -> End {
+pub fn walk(
+    interrupted: &IretFrame,
+    frame_pointer: u64,
+    depth_max: usize,
+    mut push: impl FnMut(u64),
+) -> Walked {
     if interrupted.is_user() {
-        return walk_user(interrupted.rsp, frame_pointer, depth_max, push);
+        return Walked::in_user(walk_user(interrupted.rsp, frame_pointer, depth_max, push));
     }
     let Some(stack) = StackRange::of_thread(interrupted.rsp) else {
-        return End::Truncated(Cut::Pointer);
+        return Walked::in_kernel(End::Truncated(Cut::Pointer));
     };
     let mut walk = Walk::new(stack.frames(), interrupted.rsp, frame_pointer);
     let mut depth = 0;
@@ -102,17 +126,17 @@ pub fn walk(interrupted: &IretFrame, frame_pointer: u64, depth_max: usize, mut p
         depth += 1;
     }
     if walk.is_complete() {
-        return End::Complete;
+        return Walked::in_kernel(End::Complete);
     }
     let Some(depth_left) = (depth_max - depth).checked_sub(1) else {
-        return End::Truncated(Cut::Depth);
+        return Walked::in_kernel(End::Truncated(Cut::Depth));
     };
     match stack.entered_from(interrupted.rsp) {
         Some(user) => {
             push(user.rip);
-            walk_user(user.rsp, walk.frame, depth_left, push)
+            Walked::in_user(walk_user(user.rsp, walk.frame, depth_left, push))
         }
-        None => End::Truncated(Cut::Pointer),
+        None => Walked::in_kernel(End::Truncated(Cut::Pointer)),
     }
 }
 

@@ -5,14 +5,17 @@
 
 use alloc::boxed::Box;
 
-use nmiprof_pmu::{Overflow, Pmu, VirtualPmu};
+use core::sync::atomic::Ordering;
+
+use nmiprof_pmu::engine::Throttle;
+use nmiprof_pmu::{CounterUnit as _, Overflow, Pmu, VirtualPmu};
 use nmiprof_ring::Producer;
 
 use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
 use crate::arch::layout::PAGE_BYTES;
 use crate::arch::{cpu, paging};
-use crate::callchain::{self, Cut, DEPTH_MAX, End, Walk};
+use crate::callchain::{self, Cut, DEPTH_MAX, End, Walk, Walked};
 use crate::memory::ring_memory::RingMemory;
 use crate::memory::stack::{self, Frames};
 use crate::nmi::Interrupted;
@@ -29,6 +32,10 @@ pub struct Sampler {
     pub timer: VirtualPmu<LocalApic>,
     counters: Option<Box<Counters>>,
     needs_timer: bool,
+    /// NMIs that a model's timer raised for nothing and that were not claimed yet.
+    strays: u32,
+    /// The timer's; counters have their own.
+    throttle: Throttle,
     form: Form,
     store: Store,
 }
@@ -134,14 +141,18 @@ impl Tag {
 }
 
 impl Sampler {
-    /// Creates a sampler that counts with a timer.
+    /// Creates a sampler that counts with a timer. A throttle that has a limit needs a form of its own: it is for
+    /// periods that are so short that they can reach it.
     pub fn with_timer(
         timer: VirtualPmu<LocalApic>,
         ring: Producer<'static, RingMemory>,
         detail: Detail,
+        mut throttle: Throttle,
     ) -> Self {
-        let (form, store) = (Form::of(detail), Store::new(ring, detail));
-        Self { timer, counters: None, needs_timer: true, form, store }
+        let form = if throttle.is_on() { Form::Any } else { Form::of(detail) };
+        throttle.start(cpu::timestamp());
+        let store = Store::new(ring, detail);
+        Self { timer, counters: None, needs_timer: true, strays: 0, throttle, form, store }
     }
 
     /// Creates a sampler that counts with the counters of a PMU.
@@ -154,7 +165,8 @@ impl Sampler {
         let timer = VirtualPmu::new(apic, 0);
         let needs_timer = counters.unit().bus().is_virtual();
         let store = Store::new(ring, detail);
-        Self { timer, counters: Some(counters), needs_timer, form: Form::Any, store }
+        let throttle = Throttle::OFF;
+        Self { timer, counters: Some(counters), needs_timer, strays: 0, throttle, form: Form::Any, store }
     }
 
     /// Gives back what it was made of.
@@ -172,50 +184,95 @@ impl Sampler {
         self.counters.is_some()
     }
 
-    /// Takes a sample if this NMI is an overflow, and returns how many events it handled.
+    /// Tells whether a timer counts and [`Sampler::handle_usual`] knows how to store its samples.
+    #[inline(always)]
+    pub fn is_usual(&self) -> bool {
+        self.form != Form::Any
+    }
+
+    /// Takes a sample if this NMI is an overflow of the timer, and returns how many events it handled; for usual
+    /// samplers.
     ///
     /// # Context
     /// NMI; may fault, at the first touch of a ring page.
     #[inline(always)]
-    pub fn handle(&mut self, interrupted: &Interrupted<'_>) -> u32 {
-        // In this order, and not by a jump for all three: the plain one is the yardstick.
-        if self.form == Form::Plain {
-            let Some(handled) = part_handled(self.timer.poll()) else {
+    pub fn handle_usual(&mut self, interrupted: &Interrupted<'_>) -> u32 {
+        let Some(handled) = part_handled(self.timer.poll()) else {
+            if self.form == Form::Plain {
                 self.store.plain(interrupted);
-                return 1;
-            };
-            handled
-        } else if self.form == Form::Chain {
-            let Some(handled) = part_handled(self.timer.poll()) else {
+            } else {
                 self.store.with_chain(interrupted);
-                return 1;
-            };
-            handled
-        } else {
-            self.handle_any(interrupted)
-        }
+            }
+            return 1;
+        };
+        handled
     }
 
-    /// Handles an NMI with whatever counts: apart, so that the usual forms do not pay for its registers.
-    #[inline(never)]
-    fn handle_any(&mut self, interrupted: &Interrupted<'_>) -> u32 {
+    /// Takes a sample for every overflow that this NMI may be, of whatever counts, and returns how many events it
+    /// handled.
+    ///
+    /// # Context
+    /// NMI; may fault, at the first touch of a ring page and in the frames of user code.
+    pub fn handle_any(&mut self, interrupted: &Interrupted<'_>) -> u32 {
         let Self { counters: Some(counters), store, .. } = self else {
-            let Some(handled) = part_handled(self.timer.poll()) else {
-                self.store.any(interrupted, 0);
-                return 1;
-            };
-            return handled;
+            return self.handle_timer(interrupted);
         };
+        let nmi = interrupted.nmi;
         let handled = counters.handle_nmi(cpu::timestamp, |overflow| {
             if overflow.throttled {
-                interrupted.nmi.counters.overflows.increment();
-                interrupted.nmi.counters.throttled.increment();
+                nmi.counters.overflows.increment();
+                nmi.counters.throttled.increment();
             } else {
                 store.any(interrupted, overflow.event);
             }
         });
-        obey(counters, interrupted.nmi.orders.take());
+        obey(counters, nmi.orders.take());
+        // Relaxed: for this CPU's tick only.
+        nmi.wants_tick.store(counters.wants_tick(), Ordering::Relaxed);
         handled
+    }
+
+    /// Handles an NMI with the timer; a period shorter than the handler must leave something to the interrupted code.
+    fn handle_timer(&mut self, interrupted: &Interrupted<'_>) -> u32 {
+        let begin = cpu::timestamp();
+        let was_pausing = self.timer.is_pausing();
+        let Some(handled) = part_handled(self.timer.poll()) else {
+            self.store.any(interrupted, 0);
+            if self.throttle.note(begin, cpu::timestamp()) {
+                self.timer.pause(self.throttle.window_ticks());
+            }
+            return 1;
+        };
+        if was_pausing && handled > 0 && !self.throttle.tick(begin) {
+            self.timer.pause(self.throttle.window_ticks());
+        }
+        handled
+    }
+
+    /// Notes that an empty NMI was explained by what came before it.
+    ///
+    /// # Context
+    /// NMI.
+    #[cold]
+    pub fn late_was_explained(&mut self) {
+        if let Some(counters) = &mut self.counters {
+            counters.late_was_explained(cpu::timestamp());
+        }
+    }
+
+    /// Leaves the registers as they were found.
+    ///
+    /// # Context
+    /// Thread, after sampling has ended.
+    pub fn shut_down(&mut self) {
+        if let Some(counters) = &mut self.counters {
+            counters.unit().shut_down();
+        }
+    }
+
+    /// Returns how often the timer's throttle has tripped, and for how many ticks of the clock in all.
+    pub const fn throttled(&self) -> (u64, u64) {
+        (self.throttle.episodes(), self.throttle.throttled_ticks())
     }
 
     /// Claims an NMI that nothing else explains, if it can be a late one of the counters.
@@ -224,7 +281,13 @@ impl Sampler {
     /// NMI.
     #[cold]
     pub fn claims_late(&mut self) -> bool {
-        self.counters.as_mut().is_some_and(|counters| counters.claims_late(cpu::timestamp()))
+        let Some(counters) = &mut self.counters else { return false };
+        self.strays = self.strays.saturating_add(counters.unit().bus().take_strays());
+        if self.strays > 0 {
+            self.strays -= 1;
+            return true;
+        }
+        counters.claims_late(cpu::timestamp())
     }
 }
 
@@ -288,8 +351,8 @@ impl Store {
         }
         let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
         let frame = interrupted.frame;
-        record.push(cpu::timestamp());
-        record.push(frame.rip);
+        let fixed: [u64; FIXED_WORDS] = [cpu::timestamp(), frame.rip];
+        record.push_all(fixed);
         let walk = record.extend(Walk::new(self.frames, frame.rsp, interrupted.frame_pointer));
         record.commit(Tag { truncated: !walk.is_complete(), ..Tag::default() }.to_bits());
     }
@@ -310,16 +373,16 @@ impl Store {
         let spaces = self.detail.spaces;
         let space = if spaces { paging::loaded().start_address().as_u64() / PAGE_BYTES } else { 0 };
         let tag = Tag { event, space, ..Tag::default() };
-        record.push(cpu::timestamp());
-        record.push(frame.rip);
+        let fixed: [u64; FIXED_WORDS] = [cpu::timestamp(), frame.rip];
+        record.push_all(fixed);
         if !self.detail.chains {
             return record.commit(tag.to_bits());
         }
-        let end = callchain::walk(frame, frame_pointer, DEPTH_MAX, |address| {
+        let Walked { end, user } = callchain::walk(frame, frame_pointer, DEPTH_MAX, |address| {
             record.push(address);
         });
         let (truncated, faulted) = (end != End::Complete, end == End::Truncated(Cut::Fault));
-        record.commit(Tag { truncated, faulted, user: true, ..tag }.to_bits());
+        record.commit(Tag { truncated, faulted, user, ..tag }.to_bits());
     }
 }
 

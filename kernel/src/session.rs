@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use nmiprof_pmu::engine::Throttle;
 use nmiprof_pmu::{Pmu as _, VirtualPmu};
 use nmiprof_ring::{Producer, Ring};
 use nmiprof_wire::{
@@ -27,6 +28,11 @@ use crate::sampler::{Detail, Kept, Sampler};
 use crate::workloads::Task;
 use crate::{info, report, stream, thread, warning};
 
+/// Instructions of the longest sample: a full call chain, page faults, and a nested NMI.
+const LONGEST_SAMPLE_INSTRUCTIONS: u64 = 2048;
+/// Samples of the longest kind that a slow machine takes in a second: one in 50 microseconds.
+const LONGEST_SAMPLES_PER_SECOND: u64 = 20_000;
+
 /// Everything that one run needs.
 pub struct Session {
     options: Options<'static>,
@@ -41,6 +47,8 @@ pub struct Session {
     kept: Kept,
     /// The counters want to be ticked.
     needs_tick: bool,
+    /// How often the timer's throttle has tripped, and for how many ticks of the clock in all.
+    timer_throttled: (u64, u64),
     /// The ring's producer, while the NMI does not have it.
     ring: Option<Producer<'static, RingMemory>>,
     drain: Drain,
@@ -74,6 +82,7 @@ impl Session {
             events: Vec::new(),
             kept: Kept::ALL,
             needs_tick: false,
+            timer_throttled: (0, 0),
             ring: Some(producer),
             drain,
             next_hello: 0,
@@ -145,7 +154,25 @@ impl Session {
         let mut timer = VirtualPmu::new(self.cpu.apic, self.calibration.resume_ticks);
         timer.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
-        self.start_sampler(Sampler::with_timer(timer, ring, self.detail()));
+        let throttle = self.timer_throttle(period);
+        self.start_sampler(Sampler::with_timer(timer, ring, self.detail(), throttle));
+    }
+
+    /// Returns the throttle that a period of the timer needs: none if it is so long that the handler can't have the
+    /// share that it may have, whatever it does.
+    fn timer_throttle(&self, period: u64) -> Throttle {
+        let percent = self.options.cpu_percent_max;
+        let longest_sample_ticks = match self.calibration.clock {
+            ClockKind::Instructions => LONGEST_SAMPLE_INSTRUCTIONS,
+            ClockKind::Time => self.frequencies.tsc_hz / LONGEST_SAMPLES_PER_SECOND,
+        };
+        if period.saturating_mul(u64::from(percent)) >= 100 * longest_sample_ticks {
+            return Throttle::OFF;
+        }
+        let window_ticks = self.frequencies.tsc_hz / u64::from(self.options.tick_hz.max(1));
+        let mut throttle = Throttle::new(window_ticks, percent);
+        throttle.set_overhead(self.calibration.sample_ticks.unwrap_or_default());
+        throttle
     }
 
     fn start_counters(&mut self) {
@@ -205,6 +232,7 @@ impl Session {
     /// Stops to sample.
     pub fn stop(&mut self) {
         if let Some(sampler) = self.cpu.nmi.stop(self.cpu.apic) {
+            self.timer_throttled = sampler.throttled();
             let (counters, ring) = sampler.into_parts();
             self.ring = Some(ring);
             self.pmu.give_back(counters);
@@ -220,7 +248,7 @@ impl Session {
         for task in tasks {
             stream::send(&Frame::Workload(task.result()));
         }
-        self.pmu.send_counts(self.cpu.index, self.events.len());
+        self.pmu.send_counts(self.cpu.index, self.events.len(), self.timer_throttled);
         stream::send(&Frame::End(self.drain.totals()));
         stream::flush();
     }

@@ -10,20 +10,24 @@
 pub mod bus;
 pub mod capabilities;
 pub mod counter;
+pub mod cpuid;
+pub mod driver;
 pub mod engine;
 pub mod event;
+pub mod model;
+pub mod profiles;
 pub mod selftest;
-mod stub;
 mod timer;
 pub mod unit;
 
 pub use bus::{GeneralProtection, MsrBus};
 pub use capabilities::{Capabilities, CoreKind, Extras, Interface};
 pub use counter::{Counter, CounterSet};
+pub use cpuid::{NoPmu, detect};
+pub use driver::{Defect, Driver, Handling, Sound, Unmask};
 pub use unit::{CounterUnit, Encoding};
 
 pub use engine::{Engine, EngineCounts, Overflow as CounterOverflow, Rate, Request, Settings};
-pub use stub::{ClockedModel, Driver, Handling, Line, Unmask, detect, profiles};
 pub use timer::{CountdownTimer, VirtualPmu};
 
 /// A counter that overflows, as the sampler sees it.

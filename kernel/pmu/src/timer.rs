@@ -31,12 +31,39 @@ pub struct VirtualPmu<T> {
     period_ticks: u64,
     /// Ticks of the current period that come after those that are armed, or due.
     left_ticks: u64,
+    /// What counts is a pause: no period ends with it.
+    is_pausing: bool,
 }
 
 impl<T: CountdownTimer> VirtualPmu<T> {
     /// Creates a stopped PMU. `resume_ticks` pass between arming and the first interrupted instruction.
     pub const fn new(timer: T, resume_ticks: u32) -> Self {
-        Self { timer, due_ticks: 0, whole_ticks: 0, resume_ticks, period_ticks: 0, left_ticks: 0 }
+        Self {
+            timer,
+            due_ticks: 0,
+            whole_ticks: 0,
+            resume_ticks,
+            period_ticks: 0,
+            left_ticks: 0,
+            is_pausing: false,
+        }
+    }
+
+    /// Lets so many ticks pass before the next period begins. What is due, or counts, is forgotten.
+    ///
+    /// # Context
+    /// That of [`Pmu::poll`]; the next [`Pmu::rearm`] begins the pause.
+    pub fn pause(&mut self, ticks: u32) {
+        self.is_pausing = true;
+        self.left_ticks = 0;
+        // So that its end takes the cold path.
+        self.whole_ticks = 0;
+        self.due_ticks = ticks.max(1);
+    }
+
+    /// Tells whether a pause is due, or counts.
+    pub const fn is_pausing(&self) -> bool {
+        self.is_pausing
     }
 
     /// Ends what does not fit into the timer: a part of a period, or the want of one.
@@ -44,6 +71,13 @@ impl<T: CountdownTimer> VirtualPmu<T> {
     fn end_part(&mut self) -> Overflow {
         if self.period_ticks == 0 {
             return Overflow::NotMine;
+        }
+        if self.is_pausing {
+            self.is_pausing = false;
+            self.due_ticks = 0;
+            self.set_whole(self.period_ticks);
+            self.begin_part();
+            return Overflow::Partial;
         }
         let is_last = self.left_ticks == 0;
         self.begin_part();
@@ -68,6 +102,11 @@ impl<T: CountdownTimer> VirtualPmu<T> {
         u32::try_from(part_ticks).unwrap_or(u32::MAX).saturating_add(self.resume_ticks).max(1)
     }
 
+    fn set_whole(&mut self, events: u64) {
+        let fits = events > 0 && events <= u64::from(self.part_ticks_max());
+        self.whole_ticks = if fits { self.timer_ticks(events) } else { 0 };
+    }
+
     const fn part_ticks_max(&self) -> u32 {
         u32::MAX - self.resume_ticks
     }
@@ -84,9 +123,8 @@ impl<T: CountdownTimer> Pmu for VirtualPmu<T> {
 
     fn set_period(&mut self, events: u64) {
         let was_counting = self.is_counting();
-        let fits = events > 0 && events <= u64::from(self.part_ticks_max());
         self.period_ticks = events;
-        self.whole_ticks = if fits { self.timer_ticks(events) } else { 0 };
+        self.set_whole(events);
         // A period that is being counted ends with the part that is armed.
         self.left_ticks = 0;
         if !was_counting {
@@ -227,6 +265,25 @@ mod tests {
             assert_eq!(parts, period.div_ceil(u64::from(u32::MAX)));
             pmu.rearm();
         }
+    }
+
+    #[test]
+    fn a_pause_ends_no_period_and_the_next_one_is_whole() {
+        let clock = Clock::default();
+        let mut pmu = VirtualPmu::new(&clock, 3);
+        pmu.set_period(100);
+        pmu.rearm();
+        clock.remaining.set(0);
+        assert_eq!(pmu.poll(), Overflow::Complete);
+        pmu.pause(5000);
+        pmu.rearm();
+        assert_eq!(clock.remaining.get(), 5000);
+        assert_eq!(pmu.poll(), Overflow::NotMine, "the pause lasts");
+        clock.remaining.set(0);
+        assert_eq!(pmu.poll(), Overflow::Partial, "no period ends with it");
+        pmu.rearm();
+        assert_eq!(clock.remaining.get(), 103);
+        assert_eq!(overflow(&clock, &mut pmu), 1);
     }
 
     #[test]

@@ -54,18 +54,9 @@ impl<'a, M: Memory> Producer<'a, M> {
     #[inline]
     pub fn store<const N: usize>(&mut self, tag: u64, payload: [u64; N]) -> Result<(), DropCause> {
         const { assert!(N <= MAX_PAYLOAD_WORDS, "a record has a limit") };
-        let grant = self.reserve(N)?;
-        let (header, mut position) = (grant.slot(grant.head), grant.head);
-        // All words are located before the first is stored: a store could change where the others are, for
-        // all that the compiler knows.
-        let slots = payload.map(|_| {
-            position = position.wrapping_add(1);
-            grant.slot(position)
-        });
-        for (slot, word) in slots.iter().zip(payload) {
-            // Relaxed: as in `Grant::push`.
-            slot.store(word, Ordering::Relaxed);
-        }
+        let mut grant = self.reserve(N)?;
+        let header = grant.slot(grant.head);
+        grant.push_all(payload);
         grant.commit_words(header, tag, N as u64);
         Ok(())
     }
@@ -179,12 +170,31 @@ impl<'g, M: Memory> Grant<'g, M> {
         true
     }
 
+    /// Writes the next `N` payload words, all of them or, beyond what was reserved, none; returns whether it did.
+    #[inline]
+    pub fn push_all<const N: usize>(&mut self, words: [u64; N]) -> bool {
+        if self.room() < N {
+            return false;
+        }
+        // All words are located before the first is stored: a store could change where the others are, for
+        // all that the compiler knows.
+        let slots = words.map(|_| {
+            self.payload_words = self.payload_words.wrapping_add(1);
+            self.slot(self.head.wrapping_add(self.payload_words))
+        });
+        for (slot, word) in slots.iter().zip(words) {
+            // Relaxed: as in `push`.
+            slot.store(word, Ordering::Relaxed);
+        }
+        true
+    }
+
     /// Writes the next payload words, as many as there are and were reserved; gives the iterator back.
     #[inline]
     pub fn extend<I: Iterator<Item = u64>>(&mut self, mut words: I) -> I {
         let room = self.room();
         let position = self.head.wrapping_add(self.payload_words).wrapping_add(1);
-        if let Some(slots) = self.ring.words(position, room) {
+        if let Some(slots) = self.ring.words(position, room, self.mask) {
             self.payload_words = self.payload_words.wrapping_add(fill(slots, &mut words));
             return words;
         }

@@ -133,10 +133,10 @@ impl<M: Memory> Ring<M> {
     }
 
     /// Returns the `len` words from `position` on, which must lie below the end of the touched pages; nothing
-    /// where they go on at the start of the memory.
+    /// where they go on at the start of the memory. `mask` is the ring's, which the caller has at hand.
     #[inline]
-    pub(crate) fn words(&self, position: u64, len: usize) -> Option<&[AtomicU64]> {
-        Some(self.memory.words(WordRange::of_touched(position, len, self.mask)?))
+    pub(crate) fn words(&self, position: u64, len: usize, mask: u64) -> Option<&[AtomicU64]> {
+        Some(self.memory.words(WordRange::of_touched(position, len, mask)?))
     }
 
     /// Makes the page at `position` present.

@@ -23,6 +23,8 @@ pub mod fallible;
 #[cfg(feature = "selftest")]
 pub mod fpu;
 pub mod frame;
+#[cfg(feature = "selftest")]
+pub mod frameless;
 pub mod gdt;
 #[cfg(feature = "selftest")]
 pub mod hold;

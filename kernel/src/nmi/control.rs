@@ -54,15 +54,20 @@ impl PerCpu {
         }
         apic.mask_timer();
         self.has_counters.store(false, Ordering::Relaxed);
-        self.sampler.take()
+        self.wants_tick.store(false, Ordering::Relaxed);
+        let mut sampler = self.sampler.take();
+        if let Some(sampler) = &mut sampler {
+            sampler.shut_down();
+        }
+        sampler
     }
 
-    /// Asks the counters to do what is due from time to time, if there are any.
+    /// Asks the counters to do what is due from time to time, if there is anything.
     ///
     /// # Context
-    /// The tick's interrupt, or the thread while no tick can come.
+    /// The tick's interrupt.
     pub fn tick(&self, apic: LocalApic) {
-        if self.wants_orders() {
+        if self.wants_tick.load(Ordering::Relaxed) {
             self.orders.give(Order::Tick);
             self.send_self_nmi(apic);
         }

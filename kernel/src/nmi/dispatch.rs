@@ -98,13 +98,13 @@ impl Dispatcher {
     }
 }
 
-/// Asks every handler, and accounts for the outcome.
+/// Asks every handler, and accounts for the outcome. `USUAL` says that the sampler is, if there is one.
 #[inline(always)]
-pub fn dispatch(dispatcher: &mut Dispatcher, run: &mut Run<'_>) {
+pub fn dispatch<const USUAL: bool>(dispatcher: &mut Dispatcher, run: &mut Run<'_>) {
     let counters = &run.interrupted.nmi.counters;
     counters.runs.increment();
     let enough = dispatcher.arrive(run);
-    let handled = handlers::ask_local(run, enough);
+    let handled = handlers::ask_local::<USUAL>(run, enough);
     if handled == 1 {
         counters.handled.increment();
     } else {
@@ -144,6 +144,9 @@ fn explain_empty(dispatcher: &mut Dispatcher, mut run: Unclaimed<'_>, sampler: O
         Reason::None if dispatcher.swallow => {
             dispatcher.swallow = false;
             counters.swallowed.increment();
+            if let Some(sampler) = sampler {
+                sampler.late_was_explained();
+            }
         }
         // Asked after that, so that a claim is not used up for what the row explains.
         Reason::None if sampler.is_some_and(Sampler::claims_late) => counters.handled.increment(),

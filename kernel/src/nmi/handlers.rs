@@ -31,15 +31,15 @@ pub struct Unclaimed<'a> {
 /// A macro, so that every call is direct and inlined: a loop over a list of pointers is unrolled only where the
 /// compiler feels like it, and these calls are the sample path.
 macro_rules! local_handlers {
-    [$first:path, $($(#[$only:meta])? $ask:path),+ $(,)?] => {
+    [$first:ident, $($(#[$only:meta])? $ask:path),+ $(,)?] => {
         /// Asks the handlers of this CPU's own events in turn, the most frequent source first, until `enough`
         /// events are handled; returns how many were.
         ///
         /// # Context
         /// NMI.
         #[inline(always)]
-        pub fn ask_local(run: &mut Run<'_>, enough: u32) -> u32 {
-            let mut handled = $first(run);
+        pub fn ask_local<const USUAL: bool>(run: &mut Run<'_>, enough: u32) -> u32 {
+            let mut handled = $first::<USUAL>(run);
             $(
                 $(#[$only])?
                 if handled < enough {
@@ -90,8 +90,9 @@ pub fn ask_all(list: &[Handler], run: &mut Unclaimed<'_>) -> u32 {
 }
 
 #[inline(always)]
-fn overflow(run: &mut Run<'_>) -> u32 {
-    run.sampler.as_mut().map_or(0, |sampler| sampler.handle(&run.interrupted))
+fn overflow<const USUAL: bool>(run: &mut Run<'_>) -> u32 {
+    let Some(sampler) = &mut run.sampler else { return 0 };
+    if USUAL { sampler.handle_usual(&run.interrupted) } else { sampler.handle_any(&run.interrupted) }
 }
 
 #[inline(always)]

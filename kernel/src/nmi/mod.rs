@@ -60,8 +60,10 @@ pub struct PerCpu {
     nest_on_first_touch: AtomicBool,
     /// What the sampler's counters are to do.
     pub orders: Orders,
-    /// Whether the sampler has counters that take orders. Written by the thread, read by the tick.
+    /// Whether the sampler has counters that take orders. Written and read by the thread.
     has_counters: AtomicBool,
+    /// Whether the counters have something to do at the next tick. Written by the NMI, read by the tick.
+    pub wants_tick: AtomicBool,
     /// The first page fault inside an NMI.
     pub first_fault: FirstFault,
     /// The experiment of the NMI sweep.
@@ -111,6 +113,7 @@ impl PerCpu {
             nest_on_first_touch: AtomicBool::new(false),
             orders: Orders::new(),
             has_counters: AtomicBool::new(false),
+            wants_tick: AtomicBool::new(false),
             first_fault: FirstFault::new(),
             #[cfg(feature = "selftest")]
             experiment: experiment::Experiment::default(),
@@ -238,7 +241,17 @@ pub(crate) extern "C" fn run(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
     let Some(sampler) = (unsafe { cpu.nmi.sampler.begin_run() }) else {
         return run_without_sampler(cpu, frame, frame_pointer);
     };
-    let sampler = handle(cpu, frame, frame_pointer, Some(sampler));
+    if !sampler.is_usual() {
+        return run_unusual(cpu, frame, frame_pointer, sampler);
+    }
+    let sampler = handle::<true>(cpu, frame, frame_pointer, Some(sampler));
+    cpu.nmi.sampler.end_run(sampler);
+}
+
+/// Handles one NMI with whatever counts: apart, so that the usual samplers do not pay for its registers.
+#[inline(never)]
+fn run_unusual(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64, sampler: &mut Sampler) {
+    let sampler = handle::<false>(cpu, frame, frame_pointer, Some(sampler));
     cpu.nmi.sampler.end_run(sampler);
 }
 
@@ -252,21 +265,23 @@ fn run_without_sampler(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
         report::broken_invariant("NMI-once: the handler was entered while it was running", frame);
     }
     nmi.sampler.begin_empty_run();
-    handle(cpu, frame, frame_pointer, None);
+    handle::<false>(cpu, frame, frame_pointer, None);
     nmi.sampler.end_run(None);
 }
 
 /// Asks the handlers; gives the sampler back.
 ///
-/// A copy for each of the two callers, so that a run with a sampler need not ask for it again and again.
+/// A copy for each of its callers, so that a run with a usual sampler need not ask for it again and again.
 #[inline(always)]
-fn handle<'a>(
+fn handle<'a, const USUAL: bool>(
     cpu: &'a Cpu,
     frame: &'a IretFrame,
     frame_pointer: u64,
     sampler: Option<&'a mut Sampler>,
 ) -> Option<&'a mut Sampler> {
     let nmi = &cpu.nmi;
+    #[cfg(feature = "selftest")]
+    nmi.experiment.go_on();
     // SAFETY: NMI-once (the caller has taken the sampler's slot), so this is the only reference to it.
     let dispatcher = unsafe { &mut *nmi.dispatcher.get() };
     #[cfg(feature = "selftest")]
@@ -279,6 +294,6 @@ fn handle<'a>(
     crate::selftest::spaces::walk_all(cpu);
     let interrupted = Interrupted { nmi, frame, frame_pointer };
     let mut run = Run { interrupted, sampler };
-    dispatch::dispatch(dispatcher, &mut run);
+    dispatch::dispatch::<USUAL>(dispatcher, &mut run);
     run.sampler
 }

@@ -1,12 +1,14 @@
 //! The registers that the driver of this kernel's PMU has before it: the CPU's, or a model's.
 
-use nmiprof_pmu::{ClockedModel, GeneralProtection, Line, MsrBus};
+use nmiprof_pmu::model::{ClockedModel, Line};
+use nmiprof_pmu::{GeneralProtection, MsrBus};
 
 use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
 use crate::arch::msr_bus::CpuBus;
 
 /// The registers of a PMU.
+#[expect(clippy::large_enum_variant, reason = "there is one for each CPU, in a box already")]
 pub enum Bus {
     /// Those of the CPU.
     Cpu(CpuBus),
@@ -18,6 +20,15 @@ impl Bus {
     /// Tells whether something other than hardware counts.
     pub const fn is_virtual(&self) -> bool {
         matches!(self, Self::Model(_))
+    }
+
+    /// Returns how many NMIs the timer raised, or will, that are no overflow, since the last call. They come of the
+    /// model's way to interrupt: a part of a long period, or a deadline that moved at the last moment.
+    pub const fn take_strays(&mut self) -> u32 {
+        match self {
+            Self::Cpu(_) => 0,
+            Self::Model(bus) => bus.take_strays(),
+        }
     }
 }
 

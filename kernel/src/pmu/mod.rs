@@ -9,6 +9,7 @@ mod accounts;
 mod bus;
 pub mod counter_test;
 pub mod events;
+mod formula;
 mod offers;
 pub mod timer;
 
@@ -17,13 +18,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use nmiprof_pmu::model::ClockedModel;
 use nmiprof_pmu::profiles::{self, Profile};
-use nmiprof_pmu::{
-    Capabilities, ClockedModel, CounterSet, Driver, Encoding, Engine, Handling, Settings, detect,
-};
+use nmiprof_pmu::{Capabilities, CounterSet, Driver, Encoding, Engine, Handling, Settings, detect};
 use nmiprof_ring::Producer;
 use nmiprof_wire::{CounterReport, CounterVerdict, Job, LvtpcUnmask, Options, PmuChoice, PmuInfo, PmuKind};
-use raw_cpuid::CpuId;
+use raw_cpuid::{CpuId, CpuIdReaderNative};
 
 use crate::arch::msr_bus::CpuBus;
 use crate::arch::percpu::PerCpu;
@@ -88,8 +88,8 @@ impl Pmu {
                 let (pmu, ring) = place.hardware(ring);
                 Ok((pmu.map_err(|why| format!("pmu=hardware: {why}; choose pmu=auto"))?, ring))
             }
-            PmuChoice::ModelIntel => place.model(profiles::INTEL_DEFAULT, String::new(), ring),
-            PmuChoice::ModelAmd => place.model(profiles::AMD_DEFAULT, String::new(), ring),
+            PmuChoice::ModelIntel => place.model(&profiles::SKYLAKE, String::new(), ring),
+            PmuChoice::ModelAmd => place.model(&profiles::ZEN2, String::new(), ring),
         }
     }
 
@@ -118,7 +118,7 @@ impl Pmu {
     /// Says what stands in for an event that a model counts; empty where the hardware counts it.
     pub fn formula(&self, encoding: &Encoding) -> &'static str {
         match (self.kind, &self.registers) {
-            (PmuKind::Virtual, Some(_)) if encoding.counters.is_empty() => "",
+            (PmuKind::Virtual, Some(registers)) => formula::of(encoding, &registers.capabilities),
             _ => "",
         }
     }
@@ -135,7 +135,7 @@ impl Place<'_> {
             return self.timer(why).map(|pmu| (pmu, ring));
         }
         let is_amd = CpuId::new().get_vendor_info().is_some_and(|vendor| vendor.as_str() == "AuthenticAMD");
-        let profile = if is_amd { profiles::AMD_DEFAULT } else { profiles::INTEL_DEFAULT };
+        let profile = if is_amd { &profiles::ZEN2 } else { &profiles::SKYLAKE };
         self.model(profile, format!("{why}; a timer alone can't count these events"), ring)
     }
 
@@ -165,7 +165,7 @@ impl Place<'_> {
 
     fn hardware(&mut self, ring: Ring) -> (Result<Pmu, String>, Ring) {
         let mut bus = Bus::Cpu(CpuBus::new(self.cpu.apic));
-        match detect(&CpuId::new(), &mut bus) {
+        match detect(&CpuIdReaderNative, &mut bus) {
             Err(none) => (Err(none.to_string()), ring),
             Ok(capabilities) => self.open(bus, capabilities, capabilities.interface.to_string(), ring),
         }
@@ -187,8 +187,7 @@ impl Place<'_> {
             ));
         }
         let mut bus = Bus::Model(ClockedModel::new(profile, self.cpu.apic));
-        let capabilities = detect(&CpuId::with_cpuid_reader(profile), &mut bus)
-            .map_err(|none| format!("{}: {none}", profile.name))?;
+        let capabilities = detect(&profile, &mut bus).map_err(|none| format!("{}: {none}", profile.name))?;
         let name = format!("{}, model of {}", capabilities.interface, profile.name);
         let (pmu, ring) = self.open(bus, capabilities, name, ring);
         Ok((Pmu { fallback, ..pmu? }, ring))
@@ -204,7 +203,9 @@ impl Place<'_> {
     ) -> (Result<Pmu, String>, Ring) {
         let kind = if bus.is_virtual() { PmuKind::Virtual } else { PmuKind::Hardware };
         let driver = Driver::new(bus, capabilities, self.handling());
-        let counters = Box::new(Engine::new(driver, self.settings()));
+        let mut counters = Box::new(Engine::new(driver, self.settings()));
+        let sample_ticks = self.timer.ok().and_then(|timer| timer.sample_ticks);
+        counters.set_nmi_overhead(sample_ticks.unwrap_or_default());
         let (reports, bench) = counter_test::test_all(self.cpu, Bench { counters, ring }, self.drain);
         let usable = counter_test::usable(&capabilities, &reports);
         let Bench { counters, ring } = bench;
@@ -247,6 +248,6 @@ fn complaint(reports: &[CounterReport]) -> &'static str {
 }
 
 fn unknown_profile(name: &str) -> String {
-    let names: Vec<_> = profiles::ALL.iter().map(|profile| profile.name).collect();
+    let names: Vec<_> = profiles::ALL.iter().map(|profile| profile.id).collect();
     format!("profile={name}: no such processor; known: {}", names.join(", "))
 }

@@ -14,8 +14,8 @@ use x86_64::structures::paging::PhysFrame;
 
 use super::acts::{self, Act};
 use super::{
-    cases, dispatch, exceptions, exit_window, first_touch, gap, pairs, rain, spaces, storm, sweep, switch,
-    user, windows,
+    cases, dispatch, exceptions, exit_window, first_touch, frameless, gap, pairs, rain, spaces, storm, sweep,
+    switch, user, windows,
 };
 use crate::arch::percpu::PerCpu;
 use crate::arch::{budget, idt, switch_line};
@@ -35,7 +35,7 @@ static SYNC_CURRENT: AtomicBool = AtomicBool::new(false);
 
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
      nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, \
-     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle";
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless";
 
 /// Does what the command line asks for.
 ///
@@ -79,6 +79,7 @@ pub fn trigger(name: &str) {
         | switch::NAME
         | spaces::NAME
         | first_touch::NAME
+        | frameless::NAME
         | gap::GAP
         | gap::PUBLISH_FIRST => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
@@ -114,6 +115,7 @@ pub fn experiment(
         switch::NAME | switch::SYNC_CURRENT => switch::run(options, cpu, session, old),
         spaces::NAME => spaces::run(cpu),
         first_touch::NAME => first_touch::run(options, session, &old),
+        frameless::NAME => frameless::run(session),
         _ => return false,
     }
     true

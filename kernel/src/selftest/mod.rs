@@ -15,6 +15,8 @@ pub mod exit_window;
 #[cfg(feature = "selftest")]
 mod first_touch;
 #[cfg(feature = "selftest")]
+mod frameless;
+#[cfg(feature = "selftest")]
 pub mod gap;
 #[cfg(feature = "selftest")]
 mod image;

@@ -6,11 +6,14 @@
 //! the next zero. Every frame decodes alone: deltas never reach across a frame.
 //!
 //! - [`frame`]: the frames and their fields;
+//! - [`process`]: what is said of a process;
+//! - [`placement`]: reports of the NMI sweep;
 //! - [`totals`]: the per-CPU counters and the accounting identity's terms;
 //! - [`block`]: the delta coding of samples inside a [`Block`];
 //! - [`stacks`]: the delta coding of interned call chains inside a [`Stacks`];
 //! - [`case`]: the report on one forced situation;
 //! - [`options`]: the kernel command line, which is the host's half of the protocol;
+//! - [`choices`]: the options that are one of several names;
 //! - [`exit`]: the codes that the kernel gives to the debug-exit device.
 //!
 //! Everything here is hostile input to its reader: decoding allocates nothing, and any byte string
@@ -21,29 +24,32 @@
 
 pub mod block;
 pub mod case;
+pub mod choices;
 pub mod exit;
 pub mod frame;
 pub mod framing;
 pub mod options;
+pub mod placement;
 pub mod pmu;
+pub mod process;
 pub mod stacks;
 pub mod totals;
 
 pub use block::{Block, BlockEncoder, BlockHeader, Sample, SampleIter};
 pub use case::CaseReport;
+pub use choices::{
+    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, Stress,
+    UnknownPolicy, Unmask,
+};
 pub use exit::ExitCode;
-pub use frame::{
-    BuildId, ClockKind, Failure, Fatal, FatalCause, Frame, Hello, Landing, Log, LogLevel, Output, Pair,
-    Placement, Process, ProcessEnd, ProcessOutcome, WorkloadResult,
-};
+pub use frame::{BuildId, ClockKind, Fatal, FatalCause, Frame, Hello, Log, LogLevel, WorkloadResult};
 pub use framing::{DecodeError, EncodeError, FRAME_BYTES_MAX, LINE_BYTES_MAX, decode, encode};
-pub use options::{
-    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, OptionError, Options, PmuChoice,
-    RingMode, Stress, UnknownPolicy, Unmask,
-};
+pub use options::{OptionError, Options};
+pub use placement::{Failure, Landing, Pair, Placement};
 pub use pmu::{
     CounterReport, CounterVerdict, EventCounts, EventInfo, Offer, PmuCounters, PmuInfo, PmuKind, Sampling,
 };
+pub use process::{Output, Process, ProcessEnd, ProcessOutcome};
 pub use stacks::{StackNode, StackNodeIter, Stacks, StacksEncoder};
 pub use totals::{CpuTotals, CutChains, Drops, MemoryCounters, NmiCounters};
 

@@ -174,7 +174,7 @@ fn outcome(outcomes: &[Outcome]) -> commands::Outcome {
 mod tests {
     use super::*;
     use crate::commands::words::parse;
-    use crate::sweep::outcome::Pairs;
+    use crate::sweep::pairs::Pairs;
 
     fn combinations(words: &[&str]) -> Vec<Combination> {
         parse::<Args>(words).expect("sound flags").combinations()

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::capture::clean;
 use crate::sweep::Outcome;
-use crate::sweep::outcome::Pairs;
+use crate::sweep::pairs::Pairs;
 
 /// Most missed boundaries and failed placements that are listed for each combination.
 const LISTED_MAX: usize = 5;

@@ -2,6 +2,7 @@
 
 use core::ops::Deref;
 
+use super::modifiers::Modifiers;
 use super::{Event, EventKind, GenericEvent, Privilege};
 
 /// Most events in a list.
@@ -11,21 +12,37 @@ pub const EVENTS_MAX: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub struct EventList<'a> {
     events: [Event<'a>; EVENTS_MAX],
+    /// What each event's privilege was made of: an event that was asked for at every level by letters is not the
+    /// same to its group's letters as one without letters.
+    modifiers: [Modifiers; EVENTS_MAX],
     len: usize,
 }
 
 impl<'a> EventList<'a> {
     /// Creates an empty list.
     pub(super) const fn new() -> Self {
-        Self { events: [UNUSED; EVENTS_MAX], len: 0 }
+        Self { events: [UNUSED; EVENTS_MAX], modifiers: [Modifiers::NONE; EVENTS_MAX], len: 0 }
     }
 
-    /// Adds an event; gives it back where the list is full.
-    pub(super) fn push(&mut self, event: Event<'a>) -> Result<(), Event<'a>> {
-        let slot = self.events.get_mut(self.len).ok_or(event)?;
-        *slot = event;
+    /// Adds an event, with the privilege that its letters say; tells whether there was room.
+    pub(super) fn push(&mut self, event: Event<'a>, modifiers: Modifiers) -> bool {
+        let (Some(slot), Some(own)) = (self.events.get_mut(self.len), self.modifiers.get_mut(self.len))
+        else {
+            return false;
+        };
+        *slot = Event { privilege: modifiers.privilege(), ..event };
+        *own = modifiers;
         self.len += 1;
-        Ok(())
+        true
+    }
+
+    /// Adds a group's letters to those of its events.
+    pub(super) fn add_modifiers(&mut self, group: u8, modifiers: Modifiers) {
+        let used = self.events.iter_mut().zip(&mut self.modifiers).take(self.len);
+        for (event, own) in used.filter(|(event, _)| event.group == group) {
+            *own = own.and(modifiers);
+            event.privilege = own.privilege();
+        }
     }
 }
 
@@ -34,6 +51,15 @@ impl<'a> Deref for EventList<'a> {
 
     fn deref(&self) -> &[Event<'a>] {
         self.events.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl<'a, 'b> IntoIterator for &'b EventList<'a> {
+    type Item = &'b Event<'a>;
+    type IntoIter = core::slice::Iter<'b, Event<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

@@ -3,15 +3,23 @@
 //! Text becomes [`Event`]s in [`parse_list`], which knows the language and no CPU; an [`Event`] becomes an
 //! [`Encoding`](crate::Encoding) in [`encode`], which knows the CPU and no language. So the host can refuse a typing
 //! error before a machine is started, and the kernel, which alone knows its CPU, says which events it lacks.
+//!
+//! [`generic_events`] lists the names, [`offer`] says of each what this CPU makes of it. Nothing here allocates, and
+//! no loop is longer than the text times the tables.
 
+mod cursor;
+mod display;
 mod encode;
 mod error;
 mod generic;
 mod list;
+mod modifiers;
 mod not_offered;
 mod parse;
-
-use core::fmt;
+mod refused;
+mod suggest;
+mod tables;
+mod terms;
 
 use crate::capabilities::CoreKind;
 
@@ -100,10 +108,4 @@ pub enum Rate {
 impl Privilege {
     /// Every level: without a modifier.
     pub const ALL: Self = Self { user: true, kernel: true };
-}
-
-impl fmt::Display for Event<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name.unwrap_or(self.text))
-    }
 }

@@ -61,8 +61,10 @@ pub struct Experiment {
     arrivals_seen: AtomicU64,
     /// Runs started.
     runs: AtomicU32,
-    /// Runs after which the experiment is given up.
-    runs_max: AtomicU32,
+    /// Times that the handler went on after it had marked itself as running: as many as runs, unless it goes in circles.
+    passes: AtomicU32,
+    /// Passes after which the experiment is given up.
+    passes_max: AtomicU32,
     /// Bits of [`Failure`].
     failures: AtomicU32,
     /// The next breakpoint's handler sends the self-NMI. Written by the handler, or by the thread before
@@ -141,11 +143,12 @@ impl Experiment {
         self.provoker.reset(plan.provoking);
         self.page.store(plan.pages.start, Ordering::Relaxed);
         self.pages_end.store(plan.pages.end, Ordering::Relaxed);
-        self.runs_max.store(plan.provoking.runs().saturating_add(EXTRA_RUNS_MAX), Ordering::Relaxed);
+        self.passes_max.store(plan.provoking.runs().saturating_add(EXTRA_RUNS_MAX), Ordering::Relaxed);
         self.touch_failed.store(false, Ordering::Relaxed);
         self.arrivals_before.store(arrivals, Ordering::Relaxed);
         self.arrivals_seen.store(arrivals, Ordering::Relaxed);
         self.runs.store(0, Ordering::Relaxed);
+        self.passes.store(0, Ordering::Relaxed);
         self.failures.store(0, Ordering::Relaxed);
         self.send_in_breakpoint.store(false, Ordering::Relaxed);
         for count in [&self.breakpoints, &self.hit_breakpoints, &self.merged] {
@@ -185,7 +188,7 @@ impl Experiment {
         }
     }
 
-    /// Notes the start of a run.
+    /// Notes the start of a run: the first thing that the handler does, for an NMI before that may be one more run.
     ///
     /// # Context
     /// NMI.
@@ -200,7 +203,24 @@ impl Experiment {
         if u64::from(runs) > arrivals.wrapping_sub(self.arrivals_before.load(Ordering::Relaxed)) {
             self.fail(Failure::Latch);
         }
-        if runs > self.runs_max.load(Ordering::Relaxed) || self.watchdog.bites() {
+    }
+
+    /// Notes that the run goes on; does not return from one that goes in circles, if it can be abandoned.
+    ///
+    /// Apart from [`Experiment::begin_run`], and after the handler has marked itself as running: `naive` returns for
+    /// ever to where it was interrupted, and what that leaves out counts no circle. After this a nested NMI finds the
+    /// mark.
+    ///
+    /// # Context
+    /// NMI.
+    #[inline]
+    pub fn go_on(&self) {
+        if !self.on.load(Ordering::Relaxed) {
+            return;
+        }
+        let passes = self.passes.load(Ordering::Relaxed) + 1;
+        self.passes.store(passes, Ordering::Relaxed);
+        if passes > self.passes_max.load(Ordering::Relaxed) || self.watchdog.bites() {
             self.fail(Failure::Live);
             self.give_up();
         }
