@@ -160,7 +160,9 @@ fn write_text(args: &Args, answer: &Answer, events: &[Event<'_>], out: &mut dyn 
     write_pmu(&answer.run, out)?;
     let working = working(answer);
     writeln!(out, "# counters that work: {} ({})", working.count(), counters_text(working))?;
-    writeln!(out, "\nList of events (to be used in -e):\n")?;
+    if events.iter().any(|event| event.offered) {
+        writeln!(out, "\nList of events (to be used in -e):\n")?;
+    }
     let kind = format!("[{} event]", pmu_kind(&answer.run));
     for event in events.iter().filter(|event| event.offered) {
         let names: Vec<&str> = event.names().collect();

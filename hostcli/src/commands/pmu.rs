@@ -39,15 +39,24 @@ pub(super) fn write_pmu(run: &RunInfo, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# not a better PMU, because: {}", run.pmu_fallback)
 }
 
-/// Writes what an event came to, one `# ` line each; nothing where nothing was said of it.
+/// Writes what an event came to and what stands in for it, in one `# ` line; nothing where neither is known.
 pub(super) fn write_count(run: &RunInfo, record: &Record, event: u8, out: &mut dyn Write) -> io::Result<()> {
-    let Some(about) = run.events.get(usize::from(event)) else { return Ok(()) };
-    if !about.formula.is_empty() {
-        writeln!(out, "# {} is {}", event_title(run, about), about.formula)?;
+    let formula = run.events.get(usize::from(event)).map_or("", |about| &about.formula);
+    match (record.pmu().total(event), virtual_text(run, formula)) {
+        (None, _) if formula.is_empty() => Ok(()),
+        (None, text) => writeln!(out, "# what counts: {text}"),
+        (Some(total), text) if text.is_empty() => writeln!(out, "# count: {}", count_text(&total)),
+        (Some(total), text) => writeln!(out, "# count: {} ({text})", count_text(&total)),
     }
-    match record.pmu().total(event) {
-        Some(total) => writeln!(out, "# count of {}: {}", event_title(run, about), count_text(&total)),
-        None => Ok(()),
+}
+
+/// Returns what a count is, if it is not one of hardware. A clock ticks for user code and the kernel alike, so the
+/// modifiers `u` and `k` choose among samples there, and the count is of all.
+fn virtual_text(run: &RunInfo, formula: &str) -> String {
+    match (run.pmu_kind, formula) {
+        (PmuKind::Hardware, _) => String::new(),
+        (PmuKind::Virtual, "") => "virtual".to_owned(),
+        (PmuKind::Virtual, formula) => format!("virtual: {formula}, whoever runs"),
     }
 }
 

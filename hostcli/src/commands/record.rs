@@ -21,8 +21,9 @@ pub use super::flags::MachineArgs;
 pub use args::Args;
 pub use ended::EndedError;
 
+use super::pmu::pmu_text;
 use super::{Error, Outcome, summary};
-use crate::capture::{Identity, Record};
+use crate::capture::{Identity, Record, RunInfo};
 use crate::images;
 use crate::machine::{Boot, Consent, Ending, MachineConfig, boot, find_or_install};
 use destination::Destination;
@@ -77,7 +78,15 @@ fn summarize(boot: &Boot, args: &Args, notes: &mut dyn Write) -> Result<(), Erro
     let (file, samples) = (args.output.display(), record.samples());
     writeln!(notes, "[ nmiprof record: Captured and wrote {megabytes:.3} MB {file} ({samples} samples) ]")?;
     writeln!(notes, "[ nmiprof record: {} ]", accounts_line(record))?;
-    Ok(())
+    match record.run().filter(|_| args.chooses_pmu()) {
+        Some(run) => Ok(writeln!(notes, "[ nmiprof record: PMU: {} ]", pmu_line(run))?),
+        None => Ok(()),
+    }
+}
+
+fn pmu_line(run: &RunInfo) -> String {
+    let text = pmu_text(run);
+    if run.pmu_fallback.is_empty() { text } else { format!("{text}; {}", run.pmu_fallback) }
 }
 
 fn accounts_line(record: &Record) -> String {

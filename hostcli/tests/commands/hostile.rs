@@ -114,7 +114,7 @@ fn of_pmu(kind: u8, cpu: u16, numbers: &[u64]) -> Frame<'static> {
         }),
         _ => Frame::Counter(CounterReport {
             counter: byte,
-            verdict: if numbers[2] % 2 == 0 { CounterVerdict::Works } else { CounterVerdict::Dead },
+            verdict: if numbers[2].is_multiple_of(2) { CounterVerdict::Works } else { CounterVerdict::Dead },
             counted: numbers[3],
             work: numbers[4],
             overflows: numbers[5],

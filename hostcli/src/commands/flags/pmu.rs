@@ -1,8 +1,10 @@
 //! Flags that say what counts.
 
+use clap::builder::PossibleValuesParser;
+use nmiprof_pmu::profiles;
 use nmiprof_wire::{LvtpcUnmask, Options, PmuChoice};
 
-use super::values::{choice, described, word};
+use super::values::{choice, described};
 
 /// What each choice of a PMU is, for the help.
 const PMUS: [(PmuChoice, &str); 5] = [
@@ -23,13 +25,18 @@ pub struct PmuArgs {
     #[arg(long, value_name = "PMU", default_value = "auto", value_parser = described(&PMUS, PmuChoice::name))]
     pub pmu: PmuChoice,
 
-    /// The processor that a model is of [default: one of its vendor]; an unknown name lists them
-    #[arg(long = "pmu-profile", value_name = "NAME", value_parser = word)]
+    /// The processor that a model is of [default: one of its vendor]
+    #[arg(long = "pmu-profile", value_name = "NAME", value_parser = processor())]
     pub profile: Option<String>,
 
     /// When the handler unmasks the local APIC's entry for overflows: as its last act, or as its first
     #[arg(long, value_name = "WHEN", default_value = "late", value_parser = choice(LvtpcUnmask::ALL, LvtpcUnmask::name))]
     pub lvtpc: LvtpcUnmask,
+}
+
+/// Returns a parser of the processors that models can be of.
+fn processor() -> PossibleValuesParser {
+    PossibleValuesParser::new(profiles::ALL.iter().map(|profile| profile.id))
 }
 
 impl PmuArgs {
@@ -60,5 +67,7 @@ mod tests {
         assert!(PmuChoice::ALL.iter().all(|pmu| PMUS.iter().any(|(known, _)| known == pmu)));
         let error = parse::<PmuArgs>(&["--pmu", "tpu"]).expect_err("there is none").to_string();
         assert!(error.contains("model-intel") && error.contains("hardware"), "{error}");
+        let error = parse::<PmuArgs>(&["--pmu-profile", "zen"]).expect_err("there is none").to_string();
+        assert!(error.contains("zen4") && error.contains("skylake"), "{error}");
     }
 }

@@ -33,7 +33,7 @@ fn write_event(run: &RunInfo, record: &Record, event: u8, out: &mut dyn Write) -
     let Some(total) = record.pmu().total(event) else { return Ok(()) };
     writeln!(
         out,
-        "#   counted {} in {} of {} ticks; {} overflows, {} periods skipped, the last period {}",
+        "#   {} counted in {} of {} ticks; {} overflows, {} periods skipped, the last period {}",
         total.count,
         total.running_ticks,
         total.enabled_ticks,

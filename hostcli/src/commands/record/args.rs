@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nmiprof_wire::{
-    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, RingMode, Sampling, Stress, UnknownPolicy,
-    Unmask,
+    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, PmuChoice, RingMode, Sampling, Stress,
+    UnknownPolicy, Unmask,
 };
 
 use super::display::Noise;
@@ -66,6 +66,11 @@ impl Args {
         let (workloads, events) = (self.work.workloads_word(), self.events.word());
         let options = self.pmu.apply(self.work.apply(&workloads, self.sampling.options()));
         self.machine.with_appended(&Options { events: &events, ..options }.to_string())
+    }
+
+    /// Tells whether the user asked for events or for what counts them, and so will want to know what did.
+    pub(super) fn chooses_pmu(&self) -> bool {
+        !self.events.events.is_empty() || self.pmu.pmu != PmuChoice::Auto
     }
 
     /// Returns the wall time after which the machine is ended.
@@ -195,7 +200,6 @@ impl SamplingArgs {
 mod tests {
     use super::*;
     use crate::commands::words::parse;
-    use nmiprof_wire::PmuChoice;
 
     fn args(words: &[&str]) -> Args {
         parse(words).expect("sound flags")

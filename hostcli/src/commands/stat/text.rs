@@ -1,5 +1,6 @@
 //! The table that people read, in the shape of perf stat's.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use indicatif::HumanCount;
@@ -60,15 +61,20 @@ fn write_seconds(stat: &Stat, out: &mut dyn Write) -> io::Result<()> {
         _ => writeln!(out, "\n{seconds:18.9} seconds of target time\n")?,
     }
     if stat.is_repeated() && stat.run.deterministic {
-        writeln!(out, "# runs repeat exactly here (--icount on): without any deviation, -r tells nothing")?;
+        writeln!(
+            out,
+            "# each run is the same, event for event (--icount on): there is no spread to be seen"
+        )?;
     }
     Ok(())
 }
 
-/// Says what stands in for events that no hardware counts.
+/// Says what stands in for events that no hardware counts, once for each name.
 fn write_formulas(stat: &Stat, out: &mut dyn Write) -> io::Result<()> {
-    let mut virtuals = stat.events.iter().filter(|event| !event.formula.is_empty());
-    virtuals.try_for_each(|event| writeln!(out, "# {} is {}", event.title, event.formula))
+    let virtuals = stat.events.iter().filter(|event| !event.formula.is_empty());
+    let lines: BTreeSet<String> =
+        virtuals.map(|event| format!("# {} is {}", event.title, event.formula)).collect();
+    lines.iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
 /// Rounds a mean of counts to a count.
