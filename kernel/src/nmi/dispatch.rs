@@ -22,7 +22,6 @@
 
 use core::sync::atomic::Ordering;
 
-use nmiprof_pmu::Pmu;
 use nmiprof_wire::{Dispatch, UnknownPolicy};
 
 use super::control_port::{self, Reason};
