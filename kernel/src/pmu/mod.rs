@@ -2,7 +2,7 @@
 //!
 //! A PMU with registers is a [`Bus`], the vendor's driver on it, and the engine that maps events to counters. The CPU's
 //! own and a model's differ in the bus alone. What is announced is believed only after [`counter_test`]: every
-//! counter has to count and to interrupt. Where none does, the timer counts ([`VirtualPmu`](nmiprof_pmu::VirtualPmu)),
+//! counter has to count and to interrupt. Where none does, the timer counts ([`TimerPmu`](nmiprof_pmu::TimerPmu)),
 //! and where that is not enough for the events, a model, which counts by formulas of the clock and says so.
 
 mod accounts;
