@@ -226,8 +226,24 @@ pub(super) fn write_accounts(
         percent_text(unresolved_pct),
         percent_text(record.truncated_chains_pct())
     )?;
+    write_throttles(record, out)?;
     write_damage(record, out)?;
     writeln!(out, "# identity: {}", identity_text(record.accounts().identity()))
+}
+
+/// Says how long sampling paused because it took too much of the CPU; nothing where it never did.
+fn write_throttles(record: &Record, out: &mut dyn Write) -> io::Result<()> {
+    let counters = record.pmu().counters();
+    let (times, ticks) = counters.fold((0_u64, 0_u64), |(times, ticks), counters| {
+        (times.saturating_add(counters.throttles), ticks.saturating_add(counters.throttled_ticks))
+    });
+    if times == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "# throttled: {times} times, for {ticks} ticks: sampling took more of the CPU than --cpu-percent-max allows"
+    )
 }
 
 fn write_damage(record: &Record, out: &mut dyn Write) -> io::Result<()> {

@@ -3,7 +3,7 @@
 
 use nmiprof::capture::writer::{SyntheticSample, Writer};
 use nmiprof::commands::Outcome;
-use nmiprof_wire::{EventCounts, EventInfo, Frame, Sampling};
+use nmiprof_wire::{EventCounts, EventInfo, Frame, PmuCounters, Sampling};
 
 use crate::elf::TEXT;
 use crate::fixture::{Fixture, assert_snapshot, hello_with_chains};
@@ -40,6 +40,8 @@ fn capture() -> Fixture {
         };
         writer.frame(&Frame::Counts(counts)).expect("it fits");
     }
+    let counters = PmuCounters { throttles: 3, throttled_ticks: 4_000, ..PmuCounters::default() };
+    writer.frame(&Frame::Pmu(counters)).expect("it fits");
     Fixture::new(&writer.end().expect("frames of its own making"))
 }
 
