@@ -16,8 +16,7 @@
 //! So no NMI is lost and none is doubled. An NMI of the timer that belongs to no delivery is told by
 //! [`ClockedModel::take_strays`], so that whoever handles it need not call it unknown. It arises when the deadline is
 //! beyond the timer's 32 bits, which is then armed in parts, and when the timer runs out while a write is under way
-//! that makes it needless: the time between the last look at the clock and the arming of the timer is all that is
-//! not guarded.
+//! that makes it needless. A timer that is about to run out is waited for, so that there is no doubt about it.
 //!
 //! Events have no privilege level here: the clock can't tell user code from the kernel. A counter counts if it counts
 //! at any level; who wants one level filters the samples.
@@ -39,6 +38,10 @@ use crate::profiles::Profile;
 /// interrupt before the overflow. Under QEMU with `-icount` a count of N ends N + 1 instructions after the store that
 /// arms it, which is late enough; the tick is for clocks that are cut to whole ticks.
 pub const MARGIN_TICKS: u64 = 1;
+
+/// Ticks in which the timer can be stopped or armed anew, from the look at it to the store: more than the instructions
+/// in between.
+const GUARD_TICKS: u32 = 64;
 
 /// Overflows and deliveries that one access follows; the next access goes on. More than there can be: a counter
 /// overflows once in the at least 2^40 events that it holds.
@@ -221,7 +224,7 @@ impl<L: Line> ClockedModel<L> {
     }
 
     fn settle(&mut self, delivered: u32) -> bool {
-        let has_run_out = self.timer.is_some() && self.line.remaining() == 0;
+        let has_run_out = self.timer.is_some() && self.has_run_out();
         if delivered == 0 && !has_run_out {
             return false;
         }
@@ -252,12 +255,16 @@ impl<L: Line> ClockedModel<L> {
 
     /// Gives up what the timer is armed for; if it has run out by now, its NMI is a stray.
     fn forget_timer(&mut self) {
-        if let Some(armed) = self.timer.take()
-            && self.elapsed() >= armed.end
-            && self.line.remaining() == 0
-        {
+        if self.timer.take().is_some() && self.has_run_out() {
             self.strays = self.strays.saturating_add(1);
         }
+    }
+
+    /// Tells whether the timer has run out. One that is about to is waited for: it would run out between this look and
+    /// the store that stops it, and nobody would know whose its NMI is.
+    fn has_run_out(&self) -> bool {
+        let looks = (0..GUARD_TICKS).map(|_| self.line.remaining());
+        looks.take_while(|left| *left <= GUARD_TICKS).any(|left| left == 0)
     }
 }
 
