@@ -286,6 +286,7 @@ impl Sampler {
         self.strays = self.strays.saturating_add(counters.unit().bus().take_strays());
         if self.strays > 0 {
             self.strays -= 1;
+            counters.count_late();
             return true;
         }
         counters.claims_late(cpu::timestamp())
