@@ -362,7 +362,8 @@ impl<'a> Storm<'a> {
     /// deliver before the timer ends; a poll after both evens it out.
     fn check_balance(&mut self) {
         self.bench.cost.set(0);
-        if let Some(end) = self.bench.timer_end.get().filter(|end| *end <= self.bench.now.get() + GUARD_TICKS)
+        if let Some(end) =
+            self.bench.timer_end.get().filter(|end| *end <= self.bench.now.get() + GUARD_TICKS + COST_MAX)
         {
             self.bench.pass(end - self.bench.now.get());
         }
@@ -376,7 +377,7 @@ impl<'a> Storm<'a> {
         self.both(|pmu| pmu.read_lvtpc());
         let Some(tick) = self.foreseen() else { return };
         let end = self.bench.timer_end.get().expect("an NMI will come");
-        let is_left_alone = end <= self.bench.now.get() + GUARD_TICKS;
+        let is_left_alone = end <= self.bench.now.get() + GUARD_TICKS + COST_MAX;
         assert!(end > tick || is_left_alone, "the timer ends at {end}, before the overflow in tick {tick}");
         // The tick in which it happens, the one after which the timer ends, and one look at the bench.
         let late = MARGIN_TICKS + 2 + COST_MAX;
@@ -439,10 +440,10 @@ fn storm(profile: &'static Profile, registers: &Registers, seed: u64, steps: u32
 }
 
 fn act(storm: &mut Storm<'_>, registers: &Registers, random: &mut Random) {
-    let counter = random.below(2) as u32 * registers.distance;
+    let counter = if random.below(2) == 0 { 0 } else { registers.distance };
     let (select, value) = (registers.select + counter, registers.counter + counter);
     let distance = 1 + random.any_size(9);
-    let code = registers.codes[random.below(4) as usize] | FLAGS & !(random.below(8) / 7 << 20);
+    let code = random.one_of(registers.codes) | FLAGS & !((random.below(8) / 7) << 20);
     match random.below(16) {
         0..4 => {
             storm.both(|pmu| pmu.write(value, mask(distance))).unwrap();
@@ -464,7 +465,7 @@ fn act(storm: &mut Storm<'_>, registers: &Registers, random: &mut Random) {
         _ => storm.bench.pass(random.below(300)),
     }
     let costs = [0, 0, 0, 1, COST_MAX];
-    storm.bench.cost.set(costs[random.below(5) as usize]);
+    storm.bench.cost.set(random.one_of(costs));
 }
 
 /// A small generator (Marsaglia, "Xorshift RNGs", 2003).
@@ -475,6 +476,11 @@ impl Random {
     fn any_size(&mut self, bits: u64) -> u64 {
         let size = self.below(bits);
         self.below(1 << size)
+    }
+
+    fn one_of<const N: usize>(&mut self, choices: [u64; N]) -> u64 {
+        let index = usize::try_from(self.below(N as u64)).expect("an index");
+        choices[index]
     }
 
     fn below(&mut self, end: u64) -> u64 {
