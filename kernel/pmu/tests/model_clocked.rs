@@ -127,6 +127,27 @@ fn an_nmi_that_the_timer_is_not_armed_for_is_a_self_nmi() {
 }
 
 #[test]
+fn an_overdue_nmi_does_not_wait_for_a_timer_that_is_armed_for_another_one() {
+    let bench = Bench::new();
+    let mut pmu = ClockedModel::new(&ZEN2, &bench);
+    let program = |pmu: &mut ClockedModel<&Bench>, counter: u32, distance: u64| {
+        pmu.write(0xc001_0004 + counter, mask(distance)).unwrap();
+        pmu.write(0xc001_0000 + counter, 0xc0 | FLAGS).unwrap();
+    };
+    pmu.write_lvtpc(LVT_NMI);
+    program(&mut pmu, 0, 1000);
+    bench.pass(900);
+    program(&mut pmu, 1, 5);
+    assert_eq!(bench.timer_end.get(), Some(1000 + MARGIN_TICKS), "about to end, so left alone");
+    bench.pass(10);
+    pmu.poll();
+    assert_eq!((bench.timer_nmis.get(), bench.self_nmis.get()), (0, 1));
+    bench.pass(100);
+    pmu.poll();
+    assert_eq!((bench.timer_nmis.get(), bench.self_nmis.get(), pmu.take_strays()), (1, 1, 0));
+}
+
+#[test]
 fn a_second_overflow_is_a_self_nmi_on_amd_and_merged_on_intel() {
     for (profile, selects, counters, expected) in
         [(&SKYLAKE, 0x186, 0xc1, 0), (&ZEN2, 0xc001_0000, 0xc001_0004, 1)]
