@@ -10,13 +10,14 @@
 //! 2. After an access that may change it, the timer is armed for the earliest *delivery*: an overflow and the latency
 //!    after it. A timer that would interrupt a masked LVT entry is not armed.
 //! 3. NMIs that the model is found to have delivered are matched with the timer's: if the timer has run out, the
-//!    first of them was the timer's; if it is about to end (the access came between the overflow and the timer's
-//!    end), the first is left to it. Each further one is raised by a self-NMI ([`Line::raise`]).
+//!    first of them was the timer's; if it was armed for this one and still runs (the access came between the
+//!    overflow and the timer's end), the first is left to it. Each further one is raised by a self-NMI ([`Line::raise`]).
 //!
 //! So no NMI is lost and none is doubled. What makes that hard is that the timer may end between any two steps of
 //! this code, and neither "it has run out" nor "it still runs" stays true while one acts on it. The first does, until
 //! the timer is armed again. So a timer that ends within [`GUARD_TICKS`] is never touched: its NMI will come, and the
-//! access that it brings arms the timer for what is next then.
+//! access that it brings arms the timer for what is next then. A nearer deadline that comes up in that time waits for
+//! the same access.
 //!
 //! An NMI of the timer that belongs to no delivery is told by [`ClockedModel::take_strays`], so that whoever handles
 //! it need not call it unknown. There are two kinds: the deadline is beyond the timer's 32 bits, which is then armed
@@ -245,11 +246,12 @@ impl<L: Line> ClockedModel<L> {
         is_new && delivered != 0
     }
 
-    /// Leaves one of these NMIs to a timer that is about to end; tells whether it did.
+    /// Leaves one of these NMIs to the timer that was armed for it and ends any moment; tells whether it did.
     fn owe_nmi(&mut self, delivered: u32) -> bool {
-        let soon = self.elapsed_with_guard();
-        let free = self.timer.as_mut().filter(|armed| !armed.is_owed && soon >= armed.end && delivered != 0);
-        free.map(|armed| armed.is_owed = true).is_some()
+        let present = self.present;
+        let own =
+            self.timer.as_mut().filter(|armed| !armed.is_owed && armed.deadline <= present && delivered != 0);
+        own.map(|armed| armed.is_owed = true).is_some()
     }
 
     /// Arms the timer for the next delivery, if it is not.
@@ -266,10 +268,6 @@ impl<L: Line> ClockedModel<L> {
         self.line.arm(ticks);
         let end = now.saturating_add(u64::from(ticks));
         self.timer = (ticks != 0).then_some(Armed { deadline, end, is_owed: false });
-    }
-
-    fn elapsed_with_guard(&self) -> u64 {
-        self.elapsed().saturating_add(GUARD_TICKS)
     }
 }
 

@@ -11,7 +11,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `register.rs` | the registers that both vendors have, and reading them |
+//! | `register.rs` | the registers that both vendors have: reset, reading, writing what is let through |
 //! | `intel.rs`, `amd.rs` | which register has which number, what may be written, what a write does |
 //! | `signal.rs` | which event an event select names |
 //! | `slot.rs` | one counter |
