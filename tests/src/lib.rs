@@ -20,6 +20,7 @@
 
 pub mod boot;
 pub mod combinations;
+pub mod counts;
 pub mod samples;
 pub mod shares;
 pub mod skips;

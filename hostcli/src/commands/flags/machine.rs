@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::values::on_off;
+use super::values::{choice, on_off};
 use crate::commands::Error;
-use crate::machine::{MachineConfig, Size};
+use crate::machine::{Accel, MachineConfig, Size};
 
 /// Flags that describe a machine.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,7 +17,16 @@ pub struct MachineArgs {
     #[arg(long, value_name = "SIZE", default_value = "256M")]
     pub memory: Size,
 
-    /// Let the machine's clock count instructions: exact events, and runs that repeat exactly
+    /// What executes the machine's instructions: QEMU's translator, or the CPU itself with its performance counters
+    #[arg(long, value_name = "tcg|kvm", default_value = "tcg", value_parser = choice(Accel::ALL, Accel::name))]
+    pub accel: Accel,
+
+    /// CPU model, in QEMU's words [default: qemu64, or host,pmu=on with --accel kvm]
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
+
+    /// Let the machine's clock count instructions: exact events, and runs that repeat exactly; always off
+    /// with --accel kvm
     #[arg(long, value_name = "on|off", default_value = "on", value_parser = on_off(), action = clap::ArgAction::Set)]
     pub icount: bool,
 
@@ -60,6 +69,8 @@ impl MachineArgs {
     pub fn config(&self, image: &'static [u8], line: PathBuf) -> MachineConfig<'static> {
         MachineConfig {
             memory: self.memory,
+            accel: self.accel,
+            cpu: self.cpu.clone().unwrap_or_else(|| self.accel.default_cpu().to_owned()),
             icount: self.icount,
             extra_args: self.qemu_args.clone(),
             ..MachineConfig::new(image, line)

@@ -94,7 +94,7 @@ impl<U: CounterUnit> Engine<U> {
         }
     }
 
-    /// Replaces the events, zeroes their counts, and plans the turns; `usable` are the counters that may be used.
+    /// Replaces the events, zeroes all counts, and plans the turns; `usable` are the counters that may be used.
     ///
     /// # Errors
     /// A [`ScheduleError`] says what does not fit. The engine then has the events that it had.
@@ -109,6 +109,8 @@ impl<U: CounterUnit> Engine<U> {
             *slot = Some(Event::new(request, &self.settings));
         }
         self.turn = 0;
+        self.counts = EngineCounts::default();
+        self.throttle.forget_account();
         Ok(())
     }
 

@@ -27,6 +27,7 @@
 //!
 //! # Context
 //! Any. The virtual PMU runs inside NMIs: nothing here locks, allocates, panics or loops without a bound.
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod amd;
 mod clocked;
@@ -44,7 +45,7 @@ use crate::bus::{GeneralProtection, MsrBus};
 use crate::counter::{Counter, CounterSet};
 use crate::profiles::{Profile, Registers};
 
-pub use clocked::{ClockedModel, Line, MARGIN_TICKS};
+pub use clocked::{ClockedModel, GUARD_TICKS, Line, MARGIN_TICKS};
 pub use counting::{NextOverflow, Privilege};
 pub use delivery::{IN_FLIGHT_MAX, Interrupts};
 pub use flaw::Flaw;
