@@ -49,7 +49,7 @@ fn every_instruction_is_in_a_phase_and_every_phase_is_where_it_belongs() {
             assert_eq!(cost.unattributed, [""; 0], "{entry} {scenario}");
             assert_eq!(cost.phases.values().sum::<u32>(), cost.total);
             let always =
-                [Phase::Entry, Phase::Dispatch, Phase::Pmu, Phase::TimerPmu, Phase::Record, Phase::Exit];
+                [Phase::Entry, Phase::Dispatch, Phase::Pmu, Phase::VirtualPmu, Phase::Record, Phase::Exit];
             assert!(always.iter().all(|phase| cost.of(*phase) > 0), "{cost:?}");
         }
     }

@@ -160,6 +160,19 @@ fn info_shows_counts_and_the_drivers_counters() {
     }
 }
 
+#[test]
+fn accesses_that_the_pmu_refused_are_a_finding() {
+    let mut writer = Writer::new(&writer::hello()).expect("a short Hello");
+    let counts = EventCounts { count: 1, enabled_ticks: 1, running_ticks: 1, ..EventCounts::default() };
+    let counters = PmuCounters { bus_errors: 2, ..PmuCounters::default() };
+    for frame in [Frame::Counts(counts), Frame::Pmu(counters)] {
+        writer.frame(&frame).expect("it fits");
+    }
+    let ran = Fixture::new(&writer.end().expect("frames of its own making")).ask("stat");
+    assert_eq!(ran.outcome(), Outcome::Findings);
+    assert!(ran.notes.contains("2 accesses to the PMU's registers raised #GP"), "{}", ran.notes);
+}
+
 fn offers() -> Fixture {
     let mut hello = hello(MODEL);
     hello.options.job = Job::List;

@@ -126,12 +126,13 @@ fn write_nmi(nmi: &NmiCounters, is_inconsistent: bool, out: &mut dyn Write) -> i
 fn write_driver(driver: &PmuCounters, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
-        "#   PMU: {} throttles ({} ticks), {} rotations, {} late NMIs, {} overflows of stopped counters, {} recoveries, \
-         {} bus errors",
+        "#   PMU: {} throttles ({} ticks), {} rotations, {} late NMIs, {} NMIs with several overflows, {} overflows of \
+         stopped counters, {} recoveries, {} bus errors",
         driver.throttles,
         driver.throttled_ticks,
         driver.rotations,
         driver.late,
+        driver.merged,
         driver.stopped_overflows,
         driver.recoveries,
         driver.bus_errors
