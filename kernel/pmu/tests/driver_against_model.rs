@@ -29,7 +29,8 @@ fn no_overflow_is_lost_or_reported_twice() {
         let mut total = Counts::default();
         for _ in 0..PROGRAMS {
             let setting = Setting::random(profile, &mut random);
-            let counts = run::<Sound>(setting, random.next(), STEPS).unwrap_or_else(|wrong| panic!("{wrong}"));
+            let counts =
+                run::<Sound>(setting, random.next(), STEPS).unwrap_or_else(|wrong| panic!("{wrong}"));
             total.add(&counts);
         }
         println!("{:16} {} steps: {total:?}", profile.id, PROGRAMS * STEPS);

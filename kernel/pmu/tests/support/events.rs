@@ -42,7 +42,7 @@ const AMD: [Kind; 4] = [
 pub(crate) fn kinds(profile: &Profile, random: &mut Random) -> Vec<Kind> {
     let known = table(profile);
     let mut kinds: Vec<Kind> = (0..3).map(|_| random.pick(known)).collect();
-    kinds.extend((0..2).map(|_| other(profile, random)));
+    kinds.extend((0..2).map(|_| other(random)));
     kinds
 }
 
@@ -50,19 +50,24 @@ fn table(profile: &Profile) -> &'static [Kind] {
     if profile.is_intel() { &INTEL } else { &AMD }
 }
 
-/// Makes up an event that is in no table. It has a counter mask, and each other bit that a select may have.
-fn other(profile: &Profile, random: &mut Random) -> Kind {
-    let select = (random.next() & valid(profile)) | 1 << 24;
+/// Makes up an event that is in no table. It has a counter mask, and any other bit that a select has on some CPU: what
+/// this one does not have the driver drops.
+fn other(random: &mut Random) -> Kind {
+    let select = (random.next() & ANYWHERE) | 1 << 24;
     Kind { select, signal: Signal::Other(select) }
 }
 
-/// Returns the bits that an encoding may have; more than that the driver has to drop.
+/// Bits that an event select has on every CPU.
+const EVERYWHERE: u64 = select::EVENT | select::UMASK | select::EDGE | select::INV | select::CMASK;
+/// Bits that it has on some.
+const ANYWHERE: u64 = EVERYWHERE | select::ANY | select::EVENT_HIGH;
+
+/// Returns the bits that an event select has.
 const fn valid(profile: &Profile) -> u64 {
-    let common = select::EVENT | select::UMASK | select::EDGE | select::INV | select::CMASK;
     match &profile.registers {
-        Registers::Intel(facts) if facts.any_thread => common | select::ANY,
-        Registers::Amd(facts) if facts.wide_select => common | select::EVENT_HIGH,
-        _ => common,
+        Registers::Intel(facts) if facts.any_thread => EVERYWHERE | select::ANY,
+        Registers::Amd(facts) if facts.wide_select => EVERYWHERE | select::EVENT_HIGH,
+        _ => EVERYWHERE,
     }
 }
 
@@ -77,7 +82,8 @@ pub(crate) fn what(profile: &Profile, counter: Counter, encoding: Encoding) -> W
         Registers::Intel(facts) => facts.missing_events & 1 << bit != 0,
         _ => false,
     };
-    let known = table(profile).iter().enumerate().find(|(bit, kind)| kind.select == select && !is_missing(*bit));
+    let known =
+        table(profile).iter().enumerate().find(|(bit, kind)| kind.select == select && !is_missing(*bit));
     let signal = known.map_or(Signal::Other(select), |(_, kind)| kind.signal);
     What { signal, user, kernel }
 }

@@ -15,9 +15,16 @@ const KEPT: usize = 150;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Entry {
     Did(Operation),
-    Happened { signal: Signal, count: u64, privilege: Privilege },
+    Happened {
+        signal: Signal,
+        count: u64,
+        privilege: Privilege,
+    },
     /// Between two accesses of the driver.
-    HappenedInside { signal: Signal, count: u64 },
+    HappenedInside {
+        signal: Signal,
+        count: u64,
+    },
     NmiBegins,
     NmiEnds,
     Took(CounterSet),

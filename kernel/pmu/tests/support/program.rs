@@ -323,7 +323,9 @@ impl<D: Defect> Run<D> {
         let (model, truth) = (cpu.model.running(), cpu.truth.running());
         ensure(model == truth, || format!("running are {:#x}, and should be {:#x}", model.0, truth.0))?;
         let overdue = cpu.truth.overdue(self.setting.latency_steps);
-        ensure(overdue.is_empty() || cpu.is_nmi_pending, || format!("lost: {:#x} overflowed, and no NMI came", overdue.0))?;
+        ensure(overdue.is_empty() || cpu.is_nmi_pending, || {
+            format!("lost: {:#x} overflowed, and no NMI came", overdue.0)
+        })?;
         let (nmis, overflows) = (cpu.counts.nmis, cpu.truth.overflows);
         let is_explained = nmis <= overflows || self.setting.flaw.is_some();
         ensure(is_explained, || format!("{nmis} NMIs of {overflows} overflows"))
@@ -373,7 +375,8 @@ impl<D: Defect> Run<D> {
             0..4 => {
                 let counters = if self.random.one_in(10) { CounterSet::EMPTY } else { CounterSet(u64::MAX) };
                 let select = self.random.pick(&self.kinds).select;
-                let (user, kernel) = self.random.pick(&[(true, true), (true, false), (false, true), (false, false)]);
+                let (user, kernel) =
+                    self.random.pick(&[(true, true), (true, false), (false, true), (false, false)]);
                 Operation::Program(counter, Encoding { select, counters, user, kernel })
             }
             4 => Operation::GiveBack(counter),

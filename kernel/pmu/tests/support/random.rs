@@ -11,7 +11,8 @@ const SEED: u64 = 0x6e6d_6970_726f_6601;
 /// Returns the seed of this run, and prints it.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("NMIPROF_SEED").ok();
-    let seed = given.map_or(SEED, |text| parse(&text).unwrap_or_else(|| panic!("NMIPROF_SEED={text}: no number")));
+    let seed =
+        given.map_or(SEED, |text| parse(&text).unwrap_or_else(|| panic!("NMIPROF_SEED={text}: no number")));
     println!("NMIPROF_SEED={seed:#x}");
     seed
 }

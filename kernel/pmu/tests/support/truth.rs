@@ -73,8 +73,7 @@ impl Truth {
     }
 
     fn those(&self, which: impl Fn(&Account) -> bool) -> CounterSet {
-        let chosen =
-            self.all.iter().filter(|counter| which(&self.accounts[usize::from(counter.number())]));
+        let chosen = self.all.iter().filter(|counter| which(&self.accounts[usize::from(counter.number())]));
         chosen.fold(CounterSet::EMPTY, |set, counter| set.union(counter.set()))
     }
 
@@ -153,7 +152,8 @@ impl Truth {
 
     pub(crate) fn program(&mut self, counter: Counter, what: Option<What>) {
         let one = self.account(counter);
-        *one = Account { mask: one.mask, load_max: one.load_max, value: one.value, what, ..Account::default() };
+        *one =
+            Account { mask: one.mask, load_max: one.load_max, value: one.value, what, ..Account::default() };
     }
 
     pub(crate) fn load(&mut self, counter: Counter, events: u64) {
