@@ -91,6 +91,8 @@ pub(crate) struct Run<D> {
     pub(crate) unit: Driver<Cpu, D>,
     random: Random,
     kinds: Vec<Kind>,
+    /// What is enabled next, if it still can be.
+    planned: CounterSet,
     /// What was done to the model before the program.
     before: Violations,
 }
@@ -130,11 +132,11 @@ impl<D: Defect> Run<D> {
         let mut unit = Driver::new(cpu, capabilities, setting.handling);
         unit.reset();
         unit.bus().inside_one_in = setting.inside_one_in;
-        Self { setting, unit, random, kinds, before }
+        Self { setting, unit, random, kinds, planned: CounterSet::EMPTY, before }
     }
 
     fn step(&mut self) -> Check {
-        let operation = self.choose();
+        let operation = self.choose_in_flight().unwrap_or_else(|| self.choose());
         self.unit.bus().log.push(Entry::Did(operation));
         match operation {
             Operation::Happen(signal, count, privilege) => self.happen(signal, count, privilege)?,
@@ -350,6 +352,23 @@ impl<D: Defect> Run<D> {
         ensure(value == expected, || format!("{counter} holds {value:#x}, and should {expected:#x}"))?;
         let (load_max, expected) = (self.unit.load_max(counter), self.unit.bus().truth.load_max(counter));
         ensure(load_max == expected, || format!("{counter} takes {load_max:#x}, not {expected:#x}"))
+    }
+
+    /// Stops or gives back a counter whose NMI is on its way; then lets it go on anew before that has come.
+    // case 57
+    fn choose_in_flight(&mut self) -> Option<Operation> {
+        let truth = &self.unit.bus().truth;
+        let (due, stale, ready) = (truth.due(), truth.stale(), truth.ready());
+        let planned = std::mem::take(&mut self.planned).intersection(ready);
+        if !planned.is_empty() {
+            return Some(Operation::Enable(planned));
+        }
+        if let Some(counter) = stale.iter().next().filter(|_| self.random.one_in(2)) {
+            self.planned = counter.set();
+            return Some(Operation::Load(counter, self.load(counter)));
+        }
+        let counter = due.iter().next().filter(|_| self.random.one_in(3))?;
+        Some(if self.random.one_in(4) { Operation::GiveBack(counter) } else { Operation::Disable(due) })
     }
 
     fn choose(&mut self) -> Operation {

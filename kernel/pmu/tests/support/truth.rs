@@ -99,6 +99,11 @@ impl Truth {
         self.those(|one| one.is_enabled && one.due.is_some())
     }
 
+    /// Returns the counters that were stopped with an overflow that nobody will report.
+    pub(crate) fn stale(&self) -> CounterSet {
+        self.those(|one| !one.is_enabled && one.due.is_some())
+    }
+
     /// Returns those of which the NMI should have come, if an NMI takes so many steps.
     pub(crate) fn overdue(&self, latency_steps: u64) -> CounterSet {
         let now = self.now_steps;
