@@ -13,10 +13,12 @@ use support::cpu::Counts;
 use support::mutants::{MUTANTS, SOUND};
 use support::program::{Setting, run};
 use support::random::{Random, seed};
+use support::sampling::{self, Sampled};
 
 /// Programs on each CPU, and operations of each.
 const PROGRAMS: u64 = 100;
 const STEPS: u64 = 2000;
+const ENGINE_STEPS: u64 = 500;
 
 /// Returns the CPUs that have a PMU.
 fn real() -> impl Iterator<Item = &'static Profile> {
@@ -80,4 +82,19 @@ fn every_mistake_is_caught_on_every_cpu_on_which_it_can_show() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_engine_counts_everything_and_samples_each_period_once() {
+    let mut random = Random::new(seed());
+    for profile in real() {
+        let mut total = Sampled::default();
+        for _ in 0..PROGRAMS {
+            let setting = Setting::random(profile, &mut random);
+            let sampled = sampling::run::<Sound>(setting, random.next(), ENGINE_STEPS);
+            total.add(&sampled.unwrap_or_else(|wrong| panic!("{wrong}")));
+        }
+        println!("{:16} {} steps of the engine: {total:?}", profile.id, PROGRAMS * ENGINE_STEPS);
+        total.assert_met(profile.id);
+    }
 }

@@ -129,7 +129,7 @@ impl Cpu {
         }
         let (signal, count, privilege) = self.something();
         let count = count.min(INSIDE_MAX);
-        self.log.push(Entry::HappenedInside { signal, count });
+        self.log.push(Entry::HappenedInside(signal, count));
         let before = self.truth.overflows;
         let in_nmi = std::mem::replace(&mut self.in_nmi, true);
         self.happen(signal, count, privilege);

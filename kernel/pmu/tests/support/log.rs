@@ -15,16 +15,9 @@ const KEPT: usize = 150;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Entry {
     Did(Operation),
-    Happened {
-        signal: Signal,
-        count: u64,
-        privilege: Privilege,
-    },
+    Happened(Signal, u64, Privilege),
     /// Between two accesses of the driver.
-    HappenedInside {
-        signal: Signal,
-        count: u64,
-    },
+    HappenedInside(Signal, u64),
     NmiBegins,
     NmiEnds,
     Took(CounterSet),
@@ -57,6 +50,11 @@ impl fmt::Display for Log {
             Entry::Wrote(msr, value) => writeln!(f, "        write {msr:#x}, {value:#x}"),
             Entry::WroteLvt(value) => writeln!(f, "        write LVT, {value:#x}"),
             Entry::Took(set) => writeln!(f, "    took {:#x}", set.0),
+            Entry::Happened(signal, count, privilege) => {
+                writeln!(f, "    {count} {signal:?} happen in {privilege:?}")
+            }
+            Entry::HappenedInside(signal, count) => writeln!(f, "        {count} {signal:?} happen"),
+            Entry::Engine(what, number) => writeln!(f, "{what} {number}"),
             other => writeln!(f, "    {other:?}"),
         })
     }

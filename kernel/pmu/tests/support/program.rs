@@ -262,7 +262,7 @@ impl<D: Defect> Run<D> {
         if self.random.one_in(3) {
             let (signal, count, privilege) = self.unit.bus().something();
             let count = count.min(100);
-            self.unit.bus().log.push(Entry::Happened { signal, count, privilege });
+            self.unit.bus().log.push(Entry::Happened(signal, count, privilege));
             self.unit.bus().happen(signal, count, privilege);
         }
     }

@@ -16,7 +16,8 @@ pub(crate) struct What {
 }
 
 impl What {
-    fn is(&self, signal: Signal, privilege: Privilege) -> bool {
+    /// Tells whether this event at this privilege level counts.
+    pub(crate) fn is(&self, signal: Signal, privilege: Privilege) -> bool {
         let level = if privilege == Privilege::User { self.user } else { self.kernel };
         level && self.signal == signal
     }
