@@ -116,8 +116,9 @@ impl Model {
     pub(super) fn set_select(&mut self, counter: Counter, select: u64, signal: signal::Signal) {
         let before = self.slot(counter).select;
         let how = SELECT_ENABLE | SELECT_INTERRUPT;
-        if before & select & SELECT_ENABLE != 0 && (before ^ select) & !how != 0 {
-            count(&mut self.violations.changed_while_enabled);
+        let counts_on = self.running.contains(counter) && select & SELECT_ENABLE != 0;
+        if counts_on && (before ^ select) & !how != 0 {
+            count(&mut self.violations.changed_while_counting);
         }
         self.with_slot(counter, |slot| {
             slot.select = select;
