@@ -181,6 +181,8 @@ impl Session {
         let (needs_tick, multiplexed) = (counters.needs_tick(), counters.is_multiplexed());
         let sampler = Sampler::with_counters(self.cpu.apic, counters, ring, self.detail());
         self.needs_tick = needs_tick;
+        // What the tests of the counters have raised is told apart by this.
+        stream::send(&Frame::Sync(self.drain.totals()));
         self.start_sampler(sampler);
         let turns = if multiplexed { ", in turns" } else { "" };
         info!("counting: {} events{turns}", self.events.len());

@@ -1,8 +1,12 @@
 //! What a run said of its PMU: the events and their formulas, what they counted, and what the driver counted.
 
-use std::ops::RangeInclusive;
+use nmiprof::capture::Identity;
+use nmiprof::images::Image;
+use nmiprof_wire::{
+    CounterReport, CpuTotals, EventCounts, Frame, NmiCounters, Offer, PmuCounters, PmuKind, decode,
+};
 
-use nmiprof_wire::{CounterReport, EventCounts, Frame, Offer, PmuCounters, PmuKind, decode};
+use crate::{Boot, Completed};
 
 /// The frames of a capture that are about its PMU.
 #[derive(Clone, Debug)]
@@ -17,6 +21,8 @@ pub struct PmuRecord {
     pub events: Vec<(String, String)>,
     /// Ticks per second of the clock.
     pub clock_hz: u64,
+    /// What had been counted when sampling began.
+    pub at_start: Option<CpuTotals>,
     /// What each event came to.
     pub counts: Vec<EventCounts>,
     /// What the driver counted.
@@ -51,13 +57,49 @@ impl PmuRecord {
         self.events.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Returns the events that a formula of `events` per `ticks` gives while the event was to be counted, as what a
-    /// count can be that begins and ends anywhere: one more or less.
+    /// Returns a count of the NMI path since sampling began: without what the tests of the counters raised.
+    ///
+    /// # Panics
+    /// If the run did not say where it began.
     #[must_use]
-    pub fn expected(&self, event: usize, events: u64, ticks: u64) -> RangeInclusive<u64> {
-        let exact = self.counts[event].running_ticks * events / ticks;
-        exact.saturating_sub(1)..=exact + 1
+    pub fn since_start(&self, run: &Completed, count: impl Fn(&NmiCounters) -> u64) -> u64 {
+        let at_start = self.at_start.expect("sampling began");
+        count(&run.record.accounts().total().nmi) - count(&at_start.nmi)
     }
+}
+
+/// Boots the main image with words for the kernel, and checks what holds of every run; `None` where the test is skipped.
+#[must_use = "a skipped test has to return"]
+pub fn counted(words: &str) -> Option<(Completed, PmuRecord)> {
+    checked(Boot::image(Image::Main).append(words), words)
+}
+
+/// Boots, and checks what holds of every run of a sound machine: the identity, the equations of the NMI path, no NMI
+/// that nothing explains, no access that raised #GP, and that the counts of each event are those of its overflows.
+///
+/// # Panics
+/// If something does not hold.
+#[must_use = "a skipped test has to return"]
+pub fn checked(boot: Boot, words: &str) -> Option<(Completed, PmuRecord)> {
+    let run = boot.run().passed()?;
+    let accounts = run.record.accounts();
+    assert_eq!(accounts.identity(), Identity::Holds, "{words}");
+    assert!(!accounts.is_nmi_inconsistent(), "{words}: {:?}", accounts.total().nmi);
+    assert_eq!(accounts.total().nmi.unknown, 0, "{words}");
+    let record = PmuRecord::of(&run.capture);
+    assert_eq!(record.counters.bus_errors, 0, "{words}");
+    record.counts.iter().for_each(|counts| check_periods(counts, words));
+    Some((run, record))
+}
+
+/// Checks that a count at a fixed period is whole periods and the beginning of one.
+fn check_periods(counts: &EventCounts, words: &str) {
+    if counts.period_events == 0 || words.contains("freq=") {
+        return;
+    }
+    let periods = counts.count / counts.period_events;
+    let ended = counts.overflows + counts.skipped_periods;
+    assert_eq!(periods, ended, "{words}: {counts:?}");
 }
 
 fn take(record: &mut Option<PmuRecord>, frame: &Frame<'_>) {
@@ -69,6 +111,7 @@ fn take(record: &mut Option<PmuRecord>, frame: &Frame<'_>) {
             fallback: hello.pmu.fallback.to_owned(),
             events: events.collect(),
             clock_hz: hello.clock_hz,
+            at_start: None,
             counts: Vec::new(),
             counters: PmuCounters::default(),
             reports: Vec::new(),
@@ -79,6 +122,7 @@ fn take(record: &mut Option<PmuRecord>, frame: &Frame<'_>) {
     let Some(record) = record else { return };
     match frame {
         Frame::Counts(counts) => record.counts.push(*counts),
+        Frame::Sync(totals) if record.at_start.is_none() => record.at_start = Some(*totals),
         Frame::Pmu(counters) => record.counters = *counters,
         Frame::Counter(report) => record.reports.push(*report),
         Frame::Offer(Offer { name, refused: "", .. }) => record.offered.push((*name).to_owned()),
