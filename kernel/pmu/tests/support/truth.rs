@@ -202,7 +202,7 @@ impl Truth {
 }
 
 fn intel_counters(facts: &IntelRegisters) -> CounterSet {
-    CounterSet((1 << facts.general) - 1 | ((1 << facts.fixed) - 1) << 32)
+    CounterSet(((1 << facts.general) - 1) | (((1 << facts.fixed) - 1) << 32))
 }
 
 /// Returns the width of a counter, and how many bits of it a write decides.
