@@ -73,7 +73,8 @@ impl Setting {
             model = model.with_flaw(flaw);
         }
         let capabilities = detect(&self.profile, &mut model).expect("a profile has a PMU");
-        let truth = Truth::new(self.profile, self.handling.freeze);
+        let freezes = self.handling.freeze && self.flaw != Some(Flaw::FreezeForgotten);
+        let truth = Truth::new(self.profile, freezes);
         (Cpu::new(model, truth, random), capabilities)
     }
 }
