@@ -1,7 +1,7 @@
 //! Goal: a PMU that is not what it says is found out before it is believed, or is survived.
 //!
 //! Method: models with a flaw each, under the driver. The first half of the self-test is `selftest::count_during`; the
-//! second, whether an overflow comes back as an NMI and as a report, is done here as a kernel would. // case 59
+//! second, whether an overflow comes back as an NMI and as a report, is done here as a kernel would.
 
 use core::cell::RefCell;
 
@@ -108,6 +108,7 @@ fn every_counter_of_an_honest_pmu_counts_the_work_and_interrupts_once() {
     }
 }
 
+// case 59
 #[test]
 fn a_pmu_that_forgets_what_is_written_is_found_out() {
     let counter = Counter::general(0).expect("exists");
@@ -135,6 +136,7 @@ fn one_broken_counter_is_told_from_the_others() {
     }
 }
 
+// case 59
 #[test]
 fn a_silent_pmu_counts_and_an_overflow_shows_that_it_does_not_interrupt() {
     for profile in [&PENRYN, &SKYLAKE, &ZEN2, &ZEN4] {

@@ -260,6 +260,8 @@ impl<D: Defect> Run<D> {
         ensure(errors == 0 && faults == 0, || format!("{errors} errors, {faults} times #GP"))?;
         self.check_violations()?;
         self.check_running()?;
+        let recoveries = self.engine.engine_counts().recoveries;
+        ensure(recoveries == 0, || format!("{recoveries} recoveries, and nothing overflows without end"))?;
         let unexplained = self.met.unexplained;
         ensure(self.has_others || unexplained == 0, || "an NMI of the counters is not explained".into())?;
         (0..self.requests.len()).try_for_each(|index| self.check_event(index))
