@@ -94,7 +94,7 @@ mutants! {
     ReportsTwice: REPORTS_TWICE;
 }
 
-/// Mistakes that no engine meets. It enables in its handler, where the end of the handler starts; it gives back what it
+/// Mistakes that the engine hardly meets. It enables in its handler, where the end of the handler starts; it gives back what it
 /// stops, loads what was reported before it asks again, and takes a stale report for the end of a part.
 /// The machine under the engine stops in time, so nothing overflows after the status was read.
 pub(crate) const HIDDEN_FROM_ENGINE: [&str; 6] = [

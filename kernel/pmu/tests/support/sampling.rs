@@ -198,16 +198,21 @@ impl<D: Defect> Run<D> {
         self.engine.unit().bus().in_nmi = true;
         let samples = &mut self.samples;
         let handled = self.engine.handle_nmi(|| now, |overflow| samples[usize::from(overflow.event)] += 1);
-        if !self.has_others {
-            let way = LATENCY_STEPS_MAX + 1;
-            self.engine.unit().bus().happen(Signal::Other(u64::MAX), way, Privilege::Kernel);
-        }
+        self.pass();
         self.engine.unit().bus().in_nmi = false;
         if is_own && handled == 0 {
             // case 52
             let is_claimed = self.engine.claims_late(now);
             self.met.late += u64::from(is_claimed);
             self.met.unexplained += u64::from(!is_claimed);
+        }
+    }
+
+    /// Lets the rest of the handler pass: as long as an NMI takes.
+    fn pass(&mut self) {
+        if !self.has_others {
+            let way = LATENCY_STEPS_MAX + 1;
+            self.engine.unit().bus().happen(Signal::Other(u64::MAX), way, Privilege::Kernel);
         }
     }
 
@@ -237,6 +242,9 @@ impl<D: Defect> Run<D> {
     fn stop(&mut self) {
         self.enabled_ticks += self.now() - self.started_at;
         self.within("stop", Engine::stop);
+        self.engine.unit().bus().in_nmi = true;
+        self.pass();
+        self.engine.unit().bus().in_nmi = false;
         self.met.stops += 1;
         // What was on its way arrives while nothing runs.
         if self.random.one_in(2) {
