@@ -7,10 +7,11 @@
 mod support;
 
 use nmiprof_pmu::Sound;
+use nmiprof_pmu::model::Flaw;
 use nmiprof_pmu::profiles::{ALL, Profile, Registers};
 
 use support::cpu::Counts;
-use support::mutants::{MUTANTS, SOUND};
+use support::mutants::{HIDDEN_FROM_ENGINE, MUTANTS, SOUND};
 use support::program::{Setting, run};
 use support::random::{Random, seed};
 use support::sampling::{self, Sampled};
@@ -85,6 +86,23 @@ fn every_mistake_is_caught_on_every_cpu_on_which_it_can_show() {
 }
 
 #[test]
+fn the_engine_shows_mistakes_of_its_driver() {
+    let mut random = Random::new(seed());
+    let mut wrong = Vec::new();
+    for mutant in MUTANTS.iter().chain([&SOUND]) {
+        let caught: Vec<_> = real()
+            .filter_map(|profile| Some((profile.id, mutant.caught_sampling(profile, &mut random)?)))
+            .collect();
+        println!("{:28} on {}: {:?}", mutant.name, caught.len(), caught.first());
+        let may_survive = HIDDEN_FROM_ENGINE.contains(&mutant.name);
+        if !may_survive && caught.is_empty() != (mutant.name == SOUND.name) {
+            wrong.push(mutant.name);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn the_engine_counts_everything_and_samples_each_period_once() {
     let mut random = Random::new(seed());
     for profile in real() {
@@ -96,5 +114,29 @@ fn the_engine_counts_everything_and_samples_each_period_once() {
         }
         println!("{:16} {} steps of the engine: {total:?}", profile.id, PROGRAMS * ENGINE_STEPS);
         total.assert_met(profile.id);
+    }
+}
+
+#[test]
+fn a_part_that_raises_again_on_unmask_gets_empty_nmis_and_loses_nothing() {
+    let mut random = Random::new(seed());
+    for profile in real() {
+        for _ in 0..PROGRAMS / 10 {
+            let mut setting = Setting::random(profile, &mut random);
+            setting.flaw = Some(Flaw::RaisesOnUnmask);
+            run::<Sound>(setting, random.next(), STEPS).unwrap_or_else(|wrong| panic!("{wrong}"));
+        }
+    }
+}
+
+#[test]
+fn a_freeze_that_is_forgotten_loses_nothing() {
+    let mut random = Random::new(seed());
+    for profile in real() {
+        for _ in 0..PROGRAMS / 10 {
+            let mut setting = Setting::random(profile, &mut random);
+            setting.flaw = Some(Flaw::FreezeForgotten);
+            run::<Sound>(setting, random.next(), STEPS).unwrap_or_else(|wrong| panic!("{wrong}"));
+        }
     }
 }

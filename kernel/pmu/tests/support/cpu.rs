@@ -92,6 +92,17 @@ impl Cpu {
         }
     }
 
+    /// Sets status bits that are no counter's, where they can be set: they stay, and have no effect.
+    // case 55
+    pub(crate) fn set_foreign_status(&mut self) {
+        let (msr, bits) = match &self.model.profile().registers {
+            Registers::Intel(facts) if facts.version >= 4 => (0x391, 1 << 61 | 1 << 58 | 1 << 55),
+            Registers::Amd(facts) if facts.global => (0xc000_0303, 1 << 58),
+            _ => return,
+        };
+        let _ = self.count_faults(|model| model.write(msr, bits));
+    }
+
     /// Returns who counts now.
     pub(crate) fn running(&self) -> CounterSet {
         if self.in_call || self.held_back.is_some() { self.model.running() } else { self.truth.running() }

@@ -128,7 +128,8 @@ impl Machine {
     }
 }
 
-fn what(next: &NextOverflow) -> What {
+/// Returns what a running counter counts.
+pub(crate) fn what(next: &NextOverflow) -> What {
     What { signal: next.signal, user: next.user, kernel: next.kernel }
 }
 

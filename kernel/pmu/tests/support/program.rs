@@ -73,7 +73,8 @@ impl Setting {
             model = model.with_flaw(flaw);
         }
         let capabilities = detect(&self.profile, &mut model).expect("a profile has a PMU");
-        let truth = Truth::new(self.profile, self.handling.freeze);
+        let freezes = self.handling.freeze && self.flaw != Some(Flaw::FreezeForgotten);
+        let truth = Truth::new(self.profile, freezes);
         (Cpu::new(model, truth, random), capabilities)
     }
 }
@@ -132,6 +133,9 @@ impl<D: Defect> Run<D> {
         let mut unit = Driver::new(cpu, capabilities, setting.handling);
         unit.reset();
         unit.bus().inside_one_in = setting.inside_one_in;
+        if random.one_in(2) {
+            unit.bus().set_foreign_status();
+        }
         Self { setting, unit, random, kinds, planned: CounterSet::EMPTY, before }
     }
 
@@ -324,6 +328,7 @@ impl<D: Defect> Run<D> {
         let cpu = self.unit.bus();
         let (model, truth) = (cpu.model.running(), cpu.truth.running());
         ensure(model == truth, || format!("running are {:#x}, and should be {:#x}", model.0, truth.0))?;
+        // case 56
         let overdue = cpu.truth.overdue(self.setting.latency_steps);
         ensure(overdue.is_empty() || cpu.is_nmi_pending, || {
             format!("lost: {:#x} overflowed, and no NMI came", overdue.0)
@@ -412,7 +417,8 @@ impl<D: Defect> Run<D> {
         }
     }
 
-    /// Chooses how many events to load. // case 58
+    /// Chooses how many events to load.
+    // case 58
     fn load(&mut self, counter: Counter) -> u64 {
         let max = self.unit.bus().truth.load_max(counter);
         match self.random.below(16) {

@@ -19,13 +19,15 @@ use nmiprof_pmu::{
 
 use super::events::{Kind, kinds, what};
 use super::log::Entry;
-use super::machine::{Event, Machine};
+use super::machine::{self, Event, Machine};
 use super::program::{Check, LATENCY_STEPS_MAX, Setting, ensure};
 use super::random::Random;
 use super::truth::What;
 
 /// Periods longer than this are never skipped but by a stop: more events than any NMI waits for.
 const PERIOD_LONG: u64 = 20_000;
+/// The most NMIs that come of one step.
+const NMIS_MAX: u32 = 1000;
 const SETTINGS: Settings = Settings { clock_hz: 1_000_000, tick_hz: 1000, cpu_time_max_percent: 0 };
 
 /// What a run met.
@@ -135,13 +137,13 @@ impl<D: Defect> Run<D> {
     fn step(&mut self) -> Check {
         match self.random.below(100) {
             _ if !self.engine.is_running() => self.start(),
-            0..80 => self.happen(),
+            0..80 => self.happen()?,
             80..88 if self.has_others => self.tick(),
             88..92 if self.has_others => self.nmi(false),
             92..94 if self.random.one_in(4) => self.stop(),
             _ => self.read_all(),
         }
-        self.handle_nmis();
+        self.handle_nmis()?;
         self.check()
     }
 
@@ -151,7 +153,7 @@ impl<D: Defect> Run<D> {
         let mut left = 10 * LATENCY_STEPS_MAX;
         while left > 0 {
             left = self.engine.unit().bus().happen(Signal::Other(u64::MAX), left, Privilege::User);
-            self.handle_nmis();
+            self.handle_nmis()?;
         }
         self.read_all();
         self.check()?;
@@ -168,20 +170,25 @@ impl<D: Defect> Run<D> {
         (0..16).map(|event| of(self.engine.counts(event))).sum()
     }
 
-    fn happen(&mut self) {
+    fn happen(&mut self) -> Check {
         let (signal, count, privilege) = self.engine.unit().bus().something();
         self.note("code", count);
         let mut left = count;
         while left > 0 {
             left = self.engine.unit().bus().happen(signal, left, privilege).min(300);
-            self.handle_nmis();
+            self.handle_nmis()?;
         }
+        Ok(())
     }
 
-    fn handle_nmis(&mut self) {
-        while std::mem::take(&mut self.engine.unit().bus().is_nmi_pending) {
+    fn handle_nmis(&mut self) -> Check {
+        for _ in 0..NMIS_MAX {
+            if !std::mem::take(&mut self.engine.unit().bus().is_nmi_pending) {
+                return Ok(());
+            }
             self.nmi(true);
         }
+        Err("NMIs without end".into())
     }
 
     /// Handles an NMI: one of the counters, or somebody else's.
@@ -191,16 +198,21 @@ impl<D: Defect> Run<D> {
         self.engine.unit().bus().in_nmi = true;
         let samples = &mut self.samples;
         let handled = self.engine.handle_nmi(|| now, |overflow| samples[usize::from(overflow.event)] += 1);
-        if !self.has_others {
-            let way = LATENCY_STEPS_MAX + 1;
-            self.engine.unit().bus().happen(Signal::Other(u64::MAX), way, Privilege::Kernel);
-        }
+        self.pass();
         self.engine.unit().bus().in_nmi = false;
         if is_own && handled == 0 {
             // case 52
             let is_claimed = self.engine.claims_late(now);
             self.met.late += u64::from(is_claimed);
             self.met.unexplained += u64::from(!is_claimed);
+        }
+    }
+
+    /// Lets the rest of the handler pass: as long as an NMI takes.
+    fn pass(&mut self) {
+        if !self.has_others {
+            let way = LATENCY_STEPS_MAX + 1;
+            self.engine.unit().bus().happen(Signal::Other(u64::MAX), way, Privilege::Kernel);
         }
     }
 
@@ -230,6 +242,9 @@ impl<D: Defect> Run<D> {
     fn stop(&mut self) {
         self.enabled_ticks += self.now() - self.started_at;
         self.within("stop", Engine::stop);
+        self.engine.unit().bus().in_nmi = true;
+        self.pass();
+        self.engine.unit().bus().in_nmi = false;
         self.met.stops += 1;
         // What was on its way arrives while nothing runs.
         if self.random.one_in(2) {
@@ -252,6 +267,9 @@ impl<D: Defect> Run<D> {
         let (errors, faults) = (self.engine.unit().errors(), self.engine.unit().bus().faults);
         ensure(errors == 0 && faults == 0, || format!("{errors} errors, {faults} times #GP"))?;
         self.check_violations()?;
+        self.check_running()?;
+        let recoveries = self.engine.engine_counts().recoveries;
+        ensure(recoveries == 0, || format!("{recoveries} recoveries, and nothing overflows without end"))?;
         let unexplained = self.met.unexplained;
         ensure(self.has_others || unexplained == 0, || "an NMI of the counters is not explained".into())?;
         (0..self.requests.len()).try_for_each(|index| self.check_event(index))
@@ -267,6 +285,18 @@ impl<D: Defect> Run<D> {
         allowed.unmasked_with_overflow = if is_early || follows { now.unmasked_with_overflow } else { 0 };
         allowed.started_with_overflow = if follows { now.started_with_overflow } else { 0 };
         ensure(now == allowed, || format!("{now:?}"))
+    }
+
+    /// Where all events fit at once, each is counted whenever nothing is to be handled first.
+    fn check_running(&mut self) -> Check {
+        let is_whole = self.engine.is_running() && !self.engine.is_multiplexed();
+        let machine = self.engine.unit().bus();
+        if !is_whole || machine.model.steps_to_delivery() != u64::MAX {
+            return Ok(());
+        }
+        let running: Vec<_> = machine.model.next_overflows().map(|next| machine::what(&next)).collect();
+        let stopped = machine.events.iter().find(|event| !running.contains(&event.what));
+        ensure(stopped.is_none(), || format!("stands still: {stopped:?}"))
     }
 
     fn check_event(&mut self, index: usize) -> Check {

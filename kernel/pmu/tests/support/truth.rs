@@ -202,7 +202,8 @@ impl Truth {
 }
 
 fn intel_counters(facts: &IntelRegisters) -> CounterSet {
-    CounterSet(((1 << facts.general) - 1) | (((1 << facts.fixed) - 1) << 32))
+    let fixed = CounterSet::first_general(facts.fixed).0 << 32;
+    CounterSet(CounterSet::first_general(facts.general).0 | fixed)
 }
 
 /// Returns the width of a counter, and how many bits of it a write decides.
