@@ -23,11 +23,7 @@ fn what_looks_like_user_code_is_no_caller_where_no_user_code_runs() {
         println!("{event}: {} of {} samples at {address:#x}", astray.len(), samples.len());
         assert!(astray.len() > 900, "nearly all are there");
         assert!(astray.iter().all(|sample| sample.callers.is_empty()), "{event}: {:x?}", astray[0]);
-        assert_eq!(
-            accounts.total().cut_chains.pointer,
-            astray.len() as u64,
-            "{event}: each counts as cut"
-        );
+        assert_eq!(accounts.total().cut_chains.pointer, astray.len() as u64, "{event}: each counts as cut");
     }
 }
 
