@@ -53,8 +53,9 @@ enum Form {
 }
 
 impl Form {
-    const fn of(detail: Detail) -> Self {
+    const fn of(detail: Detail, throttle: &Throttle) -> Self {
         match detail {
+            _ if throttle.is_on() => Self::Any,
             Detail { chains: false, spaces: false, kept: Kept::ALL } => Self::Plain,
             Detail { chains: true, spaces: false, kept: Kept::ALL } => Self::Chain,
             _ => Self::Any,
@@ -141,6 +142,11 @@ impl Tag {
     }
 }
 
+/// Tells whether a sampler of a timer with such a detail and throttle is a usual one.
+pub fn is_usual(detail: Detail, throttle: &Throttle) -> bool {
+    Form::of(detail, throttle) != Form::Any
+}
+
 impl Sampler {
     /// Creates a sampler that counts with a timer. A throttle that has a limit needs a form of its own: it is for
     /// periods that are so short that they can reach it.
@@ -150,7 +156,7 @@ impl Sampler {
         detail: Detail,
         mut throttle: Throttle,
     ) -> Self {
-        let form = if throttle.is_on() { Form::Any } else { Form::of(detail) };
+        let form = Form::of(detail, &throttle);
         throttle.start(cpu::timestamp());
         let store = Store::new(ring, detail);
         Self { timer, counters: None, needs_timer: true, strays: 0, throttle, form, store }

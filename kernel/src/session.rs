@@ -24,7 +24,7 @@ use crate::memory::ring_memory::RingMemory;
 use crate::pmu::events::{RunEvent, Wanted};
 use crate::pmu::{self, Place, Pmu};
 use crate::process::Process;
-use crate::sampler::{Detail, Kept, Sampler};
+use crate::sampler::{self, Detail, Kept, Sampler};
 use crate::workloads::Task;
 use crate::{info, report, stream, thread, warning};
 
@@ -151,7 +151,10 @@ impl Session {
     }
 
     fn start_timer(&mut self, period: u64, throttle: Throttle) {
-        let mut timer = TimerPmu::new(self.cpu.apic, self.calibration.resume_ticks);
+        let Calibration { resume_ticks, resume_ticks_unusual, .. } = self.calibration;
+        let is_usual = sampler::is_usual(self.detail(), &throttle);
+        let resume_ticks = if is_usual { resume_ticks } else { resume_ticks_unusual };
+        let mut timer = TimerPmu::new(self.cpu.apic, resume_ticks);
         timer.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
         self.start_sampler(Sampler::with_timer(timer, ring, self.detail(), throttle));
