@@ -209,6 +209,16 @@ impl<U: CounterUnit> Engine<U> {
         self.unit.end_pmi();
     }
 
+    /// Accounts for the time that a change of turn has taken: the events were to be counted, and no counter counted.
+    ///
+    /// # Context
+    /// An NMI of the CPU, right after `tick`.
+    pub fn end_tick(&mut self, now: u64) {
+        if self.is_running && self.is_multiplexed() {
+            self.account(now, false);
+        }
+    }
+
     /// Tells whether an NMI that nobody else explains is a late one of a counter; each `true` is one claim.
     ///
     /// # Context
