@@ -7,8 +7,8 @@
 
 use alloc::boxed::Box;
 
+use nmiprof_pmu::TimerPmu;
 use nmiprof_pmu::engine::Throttle;
-use nmiprof_pmu::{Pmu, VirtualPmu};
 use nmiprof_ring::Producer;
 use nmiprof_wire::ClockKind;
 
@@ -129,7 +129,7 @@ fn pass(
     drain: &mut Drain,
     tsc_hz: u64,
 ) -> (Result<Pass, CalibrationError>, Producer<'static, RingMemory>) {
-    let mut timer = VirtualPmu::new(cpu.apic, resume_ticks);
+    let mut timer = TimerPmu::new(cpu.apic, resume_ticks);
     timer.set_period(PERIOD);
     let sampler = Box::new(Sampler::with_timer(timer, ring, Detail::PLAIN, Throttle::OFF));
     if let Err((error, sampler)) = cpu.nmi.start(cpu.apic, sampler) {

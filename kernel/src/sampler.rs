@@ -8,7 +8,8 @@ use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
 
 use nmiprof_pmu::engine::Throttle;
-use nmiprof_pmu::{CounterUnit as _, Overflow, Pmu, VirtualPmu};
+use nmiprof_pmu::timer::Overflow;
+use nmiprof_pmu::{CounterUnit as _, TimerPmu};
 use nmiprof_ring::Producer;
 
 use crate::arch::apic::LocalApic;
@@ -29,7 +30,7 @@ pub const FIXED_WORDS: usize = 2;
 /// What the NMI of one CPU samples with.
 pub struct Sampler {
     /// The timer that counts; without a period where `counters` count.
-    pub timer: VirtualPmu<LocalApic>,
+    pub timer: TimerPmu<LocalApic>,
     counters: Option<Box<Counters>>,
     needs_timer: bool,
     /// NMIs that a model's timer raised for nothing and that were not claimed yet.
@@ -144,7 +145,7 @@ impl Sampler {
     /// Creates a sampler that counts with a timer. A throttle that has a limit needs a form of its own: it is for
     /// periods that are so short that they can reach it.
     pub fn with_timer(
-        timer: VirtualPmu<LocalApic>,
+        timer: TimerPmu<LocalApic>,
         ring: Producer<'static, RingMemory>,
         detail: Detail,
         mut throttle: Throttle,
@@ -162,7 +163,7 @@ impl Sampler {
         ring: Producer<'static, RingMemory>,
         detail: Detail,
     ) -> Self {
-        let timer = VirtualPmu::new(apic, 0);
+        let timer = TimerPmu::new(apic, 0);
         let needs_timer = counters.unit().bus().is_virtual();
         let store = Store::new(ring, detail);
         let throttle = Throttle::OFF;
@@ -285,6 +286,7 @@ impl Sampler {
         self.strays = self.strays.saturating_add(counters.unit().bus().take_strays());
         if self.strays > 0 {
             self.strays -= 1;
+            counters.count_late();
             return true;
         }
         counters.claims_late(cpu::timestamp())

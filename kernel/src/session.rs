@@ -5,8 +5,8 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use nmiprof_pmu::TimerPmu;
 use nmiprof_pmu::engine::Throttle;
-use nmiprof_pmu::{Pmu as _, VirtualPmu};
 use nmiprof_ring::{Producer, Ring};
 use nmiprof_wire::{
     ClockKind, Frame, Hello, Line, Options, ProcessEnd, SCHEMA_HASH, Sampling, Stress, WIRE_VERSION,
@@ -151,7 +151,7 @@ impl Session {
     }
 
     fn start_timer(&mut self, period: u64) {
-        let mut timer = VirtualPmu::new(self.cpu.apic, self.calibration.resume_ticks);
+        let mut timer = TimerPmu::new(self.cpu.apic, self.calibration.resume_ticks);
         timer.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
         let throttle = self.timer_throttle(period);

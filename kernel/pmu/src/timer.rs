@@ -1,4 +1,4 @@
-//! A virtual PMU: a countdown timer whose end is an NMI.
+//! A PMU that is nothing but a countdown timer whose end is an NMI: one counter, one event.
 //!
 //! What the timer counts depends on the machine. Under an emulator that advances time with instructions,
 //! one tick is one instruction and every overflow falls on an exact one; elsewhere a tick is time.
@@ -6,8 +6,6 @@
 //! The counter stands still while the NMI handler runs: it is armed at the end of the handler. The few
 //! ticks between arming and the first interrupted instruction are the *resume cost*; it is measured at
 //! start and subtracted, so that a period counts interrupted code only.
-
-use crate::{Overflow, Pmu};
 
 /// A timer of 32 bits that counts down to an NMI, once.
 pub trait CountdownTimer {
@@ -19,11 +17,25 @@ pub trait CountdownTimer {
     fn remaining(&self) -> u32;
 }
 
+/// What a timer has to do with an NMI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// Nothing.
+    NotMine,
+    /// It came from the timer, but the period is not over: the timer is narrower than the period.
+    Partial,
+    /// The period is over: take a sample.
+    Complete,
+}
+
 /// A PMU with one counter made of a [`CountdownTimer`].
+///
+/// # Context
+/// All but `new` and the first `set_period` are called in the NMI of the CPU that the timer belongs to.
 #[derive(Debug)]
-pub struct VirtualPmu<T> {
+pub struct TimerPmu<T> {
     timer: T,
-    /// What the next [`Pmu::rearm`] arms the timer with; 0 while it counts, and without a period.
+    /// What the next [`TimerPmu::rearm`] arms the timer with; 0 while it counts, and without a period.
     due_ticks: u32,
     /// What the timer is armed with for a whole period; 0 where a period does not fit into it.
     whole_ticks: u32,
@@ -35,7 +47,7 @@ pub struct VirtualPmu<T> {
     is_pausing: bool,
 }
 
-impl<T: CountdownTimer> VirtualPmu<T> {
+impl<T: CountdownTimer> TimerPmu<T> {
     /// Creates a stopped PMU. `resume_ticks` pass between arming and the first interrupted instruction.
     pub const fn new(timer: T, resume_ticks: u32) -> Self {
         Self {
@@ -49,10 +61,50 @@ impl<T: CountdownTimer> VirtualPmu<T> {
         }
     }
 
+    /// Sets the number of ticks between overflows, from the next [`TimerPmu::rearm`] on.
+    pub fn set_period(&mut self, events: u64) {
+        let was_counting = self.is_counting();
+        self.period_ticks = events;
+        self.set_whole(events);
+        // A period that is being counted ends with the part that is armed.
+        self.left_ticks = 0;
+        if !was_counting {
+            self.due_ticks = 0;
+            if events != 0 {
+                self.begin_part();
+            }
+        }
+    }
+
+    /// Finds out whether this NMI is an overflow.
+    #[inline]
+    pub fn poll(&mut self) -> Overflow {
+        if self.due_ticks != 0 || self.timer.remaining() != 0 {
+            return Overflow::NotMine;
+        }
+        if self.whole_ticks == 0 {
+            return self.end_part();
+        }
+        self.due_ticks = self.whole_ticks;
+        Overflow::Complete
+    }
+
+    /// Starts to count, at first and after each overflow; does nothing while it counts.
+    ///
+    /// Called last in the handler, so that as little of it as possible is counted. The first call is in an NMI too, so
+    /// that the first period is as exact as the others.
+    #[inline]
+    pub fn rearm(&mut self) {
+        if self.due_ticks != 0 {
+            self.timer.arm(self.due_ticks);
+            self.due_ticks = 0;
+        }
+    }
+
     /// Lets so many ticks pass before the next period begins. What is due, or counts, is forgotten.
     ///
     /// # Context
-    /// That of [`Pmu::poll`]; the next [`Pmu::rearm`] begins the pause.
+    /// That of [`TimerPmu::poll`]; the next [`TimerPmu::rearm`] begins the pause.
     pub fn pause(&mut self, ticks: u32) {
         self.is_pausing = true;
         self.left_ticks = 0;
@@ -117,45 +169,6 @@ impl<T: CountdownTimer> VirtualPmu<T> {
     }
 }
 
-impl<T: CountdownTimer> Pmu for VirtualPmu<T> {
-    const NAME: &'static str = "lapic-timer";
-    const IS_VIRTUAL: bool = true;
-
-    fn set_period(&mut self, events: u64) {
-        let was_counting = self.is_counting();
-        self.period_ticks = events;
-        self.set_whole(events);
-        // A period that is being counted ends with the part that is armed.
-        self.left_ticks = 0;
-        if !was_counting {
-            self.due_ticks = 0;
-            if events != 0 {
-                self.begin_part();
-            }
-        }
-    }
-
-    #[inline]
-    fn poll(&mut self) -> Overflow {
-        if self.due_ticks != 0 || self.timer.remaining() != 0 {
-            return Overflow::NotMine;
-        }
-        if self.whole_ticks == 0 {
-            return self.end_part();
-        }
-        self.due_ticks = self.whole_ticks;
-        Overflow::Complete
-    }
-
-    #[inline]
-    fn rearm(&mut self) {
-        if self.due_ticks != 0 {
-            self.timer.arm(self.due_ticks);
-            self.due_ticks = 0;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +197,7 @@ mod tests {
     }
 
     /// Lets the timer run out until a period is complete; returns the NMIs that it took.
-    fn overflow(clock: &Clock, pmu: &mut VirtualPmu<&Clock>) -> u64 {
+    fn overflow(clock: &Clock, pmu: &mut TimerPmu<&Clock>) -> u64 {
         for nmis in 1.. {
             clock.remaining.set(0);
             let found = pmu.poll();
@@ -200,7 +213,7 @@ mod tests {
     #[test]
     fn an_nmi_before_the_end_is_not_an_overflow() {
         let clock = Clock::default();
-        let mut pmu = VirtualPmu::new(&clock, 0);
+        let mut pmu = TimerPmu::new(&clock, 0);
         assert_eq!(pmu.poll(), Overflow::NotMine, "not started");
         pmu.rearm();
         assert_eq!(clock.arms.get(), 0, "no period, no count");
@@ -214,7 +227,7 @@ mod tests {
     #[test]
     fn one_end_is_one_overflow() {
         let clock = Clock::default();
-        let mut pmu = VirtualPmu::new(&clock, 0);
+        let mut pmu = TimerPmu::new(&clock, 0);
         pmu.set_period(100);
         pmu.rearm();
         clock.remaining.set(0);
@@ -227,7 +240,7 @@ mod tests {
         let clock = Clock::default();
         let period = 3 * u64::from(u32::MAX) + 17;
         let resume = 7;
-        let mut pmu = VirtualPmu::new(&clock, resume);
+        let mut pmu = TimerPmu::new(&clock, resume);
         pmu.set_period(period);
         pmu.rearm();
         for _ in 0..3 {
@@ -242,7 +255,7 @@ mod tests {
     #[test]
     fn a_new_period_begins_where_the_armed_part_of_the_old_one_ends() {
         let clock = Clock::default();
-        let mut pmu = VirtualPmu::new(&clock, 0);
+        let mut pmu = TimerPmu::new(&clock, 0);
         pmu.set_period(7);
         pmu.rearm();
         for period in [2 * u64::from(u32::MAX), 100, u64::from(u32::MAX) + 1, 50, 60] {
@@ -270,7 +283,7 @@ mod tests {
     #[test]
     fn a_pause_ends_no_period_and_the_next_one_is_whole() {
         let clock = Clock::default();
-        let mut pmu = VirtualPmu::new(&clock, 3);
+        let mut pmu = TimerPmu::new(&clock, 3);
         pmu.set_period(100);
         pmu.rearm();
         clock.remaining.set(0);
@@ -289,7 +302,7 @@ mod tests {
     #[test]
     fn the_shortest_period_makes_progress() {
         let clock = Clock::default();
-        let mut pmu = VirtualPmu::new(&clock, 0);
+        let mut pmu = TimerPmu::new(&clock, 0);
         pmu.set_period(1);
         pmu.rearm();
         assert_eq!(clock.remaining.get(), 1);

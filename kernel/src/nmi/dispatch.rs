@@ -22,7 +22,6 @@
 
 use core::sync::atomic::Ordering;
 
-use nmiprof_pmu::Pmu;
 use nmiprof_wire::{Dispatch, UnknownPolicy};
 
 use super::control_port::{self, Reason};
@@ -109,8 +108,9 @@ pub fn dispatch<const USUAL: bool>(dispatcher: &mut Dispatcher, run: &mut Run<'_
         counters.handled.increment();
     } else {
         let Interrupted { nmi, frame, .. } = run.interrupted;
-        let sampler = run.sampler.as_deref_mut();
-        account_for_unusual(dispatcher, Unclaimed { nmi, frame }, sampler, handled);
+        // A usual sampler has nothing to say about NMIs without an event.
+        let sampler = if USUAL { None } else { run.sampler.as_deref_mut() };
+        account_for_unusual::<USUAL>(dispatcher, Unclaimed { nmi, frame }, sampler, handled);
     }
     if let Some(sampler) = &mut run.sampler {
         sampler.timer.rearm();
@@ -122,20 +122,21 @@ pub fn dispatch<const USUAL: bool>(dispatcher: &mut Dispatcher, run: &mut Run<'_
 /// It gets its own copy of what it needs: a reference to the run would keep all of that in memory, where every
 /// sample would have to store it.
 #[cold]
-fn account_for_unusual(
+fn account_for_unusual<const USUAL: bool>(
     dispatcher: &mut Dispatcher,
     run: Unclaimed<'_>,
     sampler: Option<&mut Sampler>,
     handled: u32,
 ) {
     if handled == 0 {
-        return explain_empty(dispatcher, run, sampler);
+        return explain_empty(dispatcher, run, if USUAL { None } else { sampler });
     }
     run.nmi.counters.handled.increment();
     dispatcher.swallow = true;
 }
 
 /// Accounts for a run in which no local handler found anything.
+#[inline(always)]
 fn explain_empty(dispatcher: &mut Dispatcher, mut run: Unclaimed<'_>, sampler: Option<&mut Sampler>) {
     let counters = &run.nmi.counters;
     match control_port::take_reason() {

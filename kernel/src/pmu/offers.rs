@@ -2,6 +2,7 @@
 
 use alloc::string::ToString;
 
+use nmiprof_pmu::Extras;
 use nmiprof_pmu::event::{generic_events, offer};
 use nmiprof_wire::{Frame, Offer};
 
@@ -11,7 +12,10 @@ use crate::stream;
 /// Sends what the PMU offers, and why it does not offer the rest.
 pub fn send_offers(pmu: &Pmu) {
     match &pmu.registers {
-        Some(registers) => send_generic(pmu, registers),
+        Some(registers) => {
+            send_generic(pmu, registers);
+            send_extras(&registers.capabilities.extras);
+        }
         None => stream::send(&Frame::Offer(Offer {
             name: "instructions",
             counters: 1,
@@ -42,5 +46,19 @@ fn send_generic(pmu: &Pmu, registers: &Registers) {
             formula,
             refused: &refused,
         }));
+    }
+}
+
+/// Sends which ways to precise samples and branch records there are: none is used so far.
+fn send_extras(extras: &Extras) {
+    let known = [
+        ("pebs", extras.pebs),
+        ("lbr", extras.lbr_depth_entries > 0),
+        ("ibs-fetch", extras.ibs_fetch),
+        ("ibs-op", extras.ibs_op),
+    ];
+    for (name, is_there) in known {
+        let refused = if is_there { "present, but not used by nmiprof" } else { "not present" };
+        stream::send(&Frame::Offer(Offer { name, counters: 0, select: 0, formula: "", refused }));
     }
 }

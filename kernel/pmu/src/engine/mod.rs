@@ -228,6 +228,11 @@ impl<U: CounterUnit> Engine<U> {
         is_late
     }
 
+    /// Counts a late NMI that was not the counters' own: the bus raised it.
+    pub const fn count_late(&mut self) {
+        self.counts.late = self.counts.late.wrapping_add(1);
+    }
+
     /// Notes that a late NMI was explained by somebody else: it will not be claimed.
     ///
     /// # Context
