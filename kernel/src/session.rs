@@ -129,7 +129,7 @@ impl Session {
             self.start_counters();
         } else {
             let period = self.timer_period();
-            self.start_timer(period);
+            self.start_timer(period, self.timer_throttle(period));
             info!("sampling: one {} sample every {period} events", self.events[0].info().name);
         }
     }
@@ -150,11 +150,10 @@ impl Session {
         self.drain.begin(self.events.len());
     }
 
-    fn start_timer(&mut self, period: u64) {
+    fn start_timer(&mut self, period: u64, throttle: Throttle) {
         let mut timer = TimerPmu::new(self.cpu.apic, self.calibration.resume_ticks);
         timer.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
-        let throttle = self.timer_throttle(period);
         self.start_sampler(Sampler::with_timer(timer, ring, self.detail(), throttle));
     }
 
@@ -325,9 +324,9 @@ impl Session {
 /// What experiments do instead of [`Session::start`] and the rest.
 #[cfg(feature = "selftest")]
 impl Session {
-    /// Samples one piece of code.
+    /// Samples one piece of code, however short the period is.
     pub fn sample(&mut self, period: u64, code: impl FnOnce()) {
-        self.start_timer(period);
+        self.start_timer(period, Throttle::OFF);
         code();
         self.stop();
     }

@@ -122,8 +122,9 @@ fn a_nested_nmi_is_traced_through_and_costs_one_more_run() {
         }
         let [faulting, nested] = [Scenario::Fault, Scenario::Nested].map(|one| cost(&program, entry, one));
         assert!(nested.of(Phase::Nested) > 0 && faulting.of(Phase::Nested) == 0);
-        // One record, and the handler's own work twice.
-        assert_eq!(nested.of(Phase::Record), faulting.of(Phase::Record), "{entry}");
+        // One record, but for a jump more or less; and the handler's own work twice.
+        let [with, without] = [&nested, &faulting].map(|cost| cost.of(Phase::Record));
+        assert!(with.abs_diff(without) <= 2, "{entry}: {with}, {without}");
         assert!(nested.of(Phase::Dispatch) > faulting.of(Phase::Dispatch), "{entry}");
         assert!(nested.of(Phase::Entry) > faulting.of(Phase::Entry), "{entry}");
     }
