@@ -310,6 +310,7 @@ fn obey(counters: &mut Counters, orders: Taken) {
         counters.start(cpu::timestamp());
     } else if orders.has(Order::Tick) {
         counters.tick(cpu::timestamp());
+        counters.end_tick(cpu::timestamp());
     }
 }
 

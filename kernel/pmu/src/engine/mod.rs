@@ -173,7 +173,6 @@ impl<U: CounterUnit> Engine<U> {
         self.leave_turn(now);
         self.unit.end_pmi();
         for index in set_bits(core::mem::take(&mut self.owed)) {
-            self.counts.stopped_overflows = self.counts.stopped_overflows.wrapping_add(1);
             if let Some(event) = self.event_mut(index) {
                 event.skipped(1);
             }
@@ -207,6 +206,16 @@ impl<U: CounterUnit> Engine<U> {
             self.unit.enable(self.active);
         }
         self.unit.end_pmi();
+    }
+
+    /// Accounts for the time that a change of turn has taken: the events were to be counted, and no counter counted.
+    ///
+    /// # Context
+    /// An NMI of the CPU, right after `tick`.
+    pub fn end_tick(&mut self, now: u64) {
+        if self.is_running && self.is_multiplexed() {
+            self.account(now, false);
+        }
     }
 
     /// Tells whether an NMI that nobody else explains is a late one of a counter; each `true` is one claim.
@@ -298,10 +307,9 @@ impl<U: CounterUnit> Engine<U> {
                 // Owed twice: the NMI has not come since the turn before.
                 event.skipped(u64::from(self.owed & bit(index) != 0));
                 self.owed |= bit(index);
-            } else if overflowed.contains(counter) {
-                self.counts.stopped_overflows = self.counts.stopped_overflows.wrapping_add(1);
             }
         }
+        self.counts.stopped_overflows = self.counts.stopped_overflows.wrapping_add(u64::from(in_flight));
         self.active = CounterSet::EMPTY;
         self.on_counter = [None; Counter::COUNT];
         self.late.expect(in_flight, now);
