@@ -57,8 +57,10 @@ impl Sampled {
 
     /// Asserts that nothing that is worth a test was never met.
     pub(crate) fn assert_met(&self, profile: &str) {
-        let met = [self.samples, self.skipped, self.rotations, self.stops, self.nmis, self.late];
+        let met = [self.samples, self.skipped, self.rotations, self.stops, self.nmis];
         assert!(met.iter().all(|count| *count > 50), "{profile}: {self:?}");
+        // On Intel only a counter that was stopped can leave one behind.
+        assert!(self.late > 10, "{profile}: {self:?}");
     }
 }
 
