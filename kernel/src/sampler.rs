@@ -33,8 +33,9 @@ pub struct Sampler {
     pub timer: TimerPmu<LocalApic>,
     counters: Option<Box<Counters>>,
     needs_timer: bool,
-    /// NMIs that a model's timer raised for nothing and that were not claimed yet.
-    strays: u32,
+    /// NMIs that a model's timer raised for nothing, found out in the run before and in this one, and not claimed yet.
+    /// Such an NMI is that of the run that finds out or of the next one, into which it may also have merged.
+    strays: [u32; 2],
     /// The timer's; counters have their own.
     throttle: Throttle,
     form: Form,
@@ -159,7 +160,7 @@ impl Sampler {
         let form = Form::of(detail, &throttle);
         throttle.start(cpu::timestamp());
         let store = Store::new(ring, detail);
-        Self { timer, counters: None, needs_timer: true, strays: 0, throttle, form, store }
+        Self { timer, counters: None, needs_timer: true, strays: [0; 2], throttle, form, store }
     }
 
     /// Creates a sampler that counts with the counters of a PMU.
@@ -171,9 +172,18 @@ impl Sampler {
     ) -> Self {
         let timer = TimerPmu::new(apic, 0);
         let needs_timer = counters.unit().bus().is_virtual();
+        counters.unit().bus().take_strays();
         let store = Store::new(ring, detail);
         let throttle = Throttle::OFF;
-        Self { timer, counters: Some(counters), needs_timer, strays: 0, throttle, form: Form::Any, store }
+        Self {
+            timer,
+            counters: Some(counters),
+            needs_timer,
+            strays: [0; 2],
+            throttle,
+            form: Form::Any,
+            store,
+        }
     }
 
     /// Gives back what it was made of.
@@ -234,6 +244,7 @@ impl Sampler {
             }
         });
         obey(counters, nmi.orders.take());
+        self.strays = [self.strays[1], counters.unit().bus().take_strays()];
         // Relaxed: for this CPU's tick only.
         nmi.wants_tick.store(counters.wants_tick(), Ordering::Relaxed);
         handled
@@ -289,9 +300,8 @@ impl Sampler {
     #[cold]
     pub fn claims_late(&mut self) -> bool {
         let Some(counters) = &mut self.counters else { return false };
-        self.strays = self.strays.saturating_add(counters.unit().bus().take_strays());
-        if self.strays > 0 {
-            self.strays -= 1;
+        if let Some(strays) = self.strays.iter_mut().find(|strays| **strays > 0) {
+            *strays -= 1;
             counters.count_late();
             return true;
         }

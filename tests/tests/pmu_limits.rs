@@ -65,7 +65,7 @@ fn a_handler_longer_than_the_period_is_throttled_and_the_workload_goes_on() {
 // case 60
 #[test]
 fn a_timer_whose_period_is_shorter_than_the_handler_is_throttled_too() {
-    let words = "pmu=timer workload=sort period=50 duration_ns=50000000";
+    let words = "pmu=timer workload=sort period=50 cpu_percent_max=25 duration_ns=50000000";
     let Some((run, record)) = counted(words) else { return };
     println!("{:?}, {} samples", record.counters, run.record.samples());
     assert!(record.counters.throttles > 0 && record.counters.throttled_ticks > 0, "{:?}", record.counters);
@@ -93,7 +93,9 @@ fn without_a_limit_nothing_is_throttled_though_the_handler_is_longer_than_the_pe
 #[test]
 fn the_shortest_period_makes_progress() {
     for pmu in ["model-intel", "model-intel profile=core-duo", "model-amd", "model-amd profile=zen4"] {
-        let words = format!("pmu={pmu} workload=sort events=instructions period=1 duration_ns=50000000");
+        let words = format!(
+            "pmu={pmu} workload=sort events=instructions period=1 cpu_percent_max=25 duration_ns=50000000"
+        );
         let Some((run, record)) = counted(&words) else { return };
         println!(
             "{pmu}: {} overflows, {} skipped",
