@@ -33,9 +33,10 @@ pub struct Sampler {
     pub timer: TimerPmu<LocalApic>,
     counters: Option<Box<Counters>>,
     needs_timer: bool,
-    /// NMIs that a model's timer raised for nothing, found out in the run before and in this one, and not claimed yet.
-    /// Such an NMI is that of the run that finds out or of the next one, into which it may also have merged.
-    strays: [u32; 2],
+    /// NMIs that a model's timer raised for nothing and that were not claimed yet, in this row of back-to-back NMIs.
+    strays: u32,
+    /// What the row interrupts.
+    row_rip: u64,
     /// The timer's; counters have their own.
     throttle: Throttle,
     form: Form,
@@ -160,7 +161,7 @@ impl Sampler {
         let form = Form::of(detail, &throttle);
         throttle.start(cpu::timestamp());
         let store = Store::new(ring, detail);
-        Self { timer, counters: None, needs_timer: true, strays: [0; 2], throttle, form, store }
+        Self { timer, counters: None, needs_timer: true, strays: 0, row_rip: 0, throttle, form, store }
     }
 
     /// Creates a sampler that counts with the counters of a PMU.
@@ -179,7 +180,8 @@ impl Sampler {
             timer,
             counters: Some(counters),
             needs_timer,
-            strays: [0; 2],
+            strays: 0,
+            row_rip: 0,
             throttle,
             form: Form::Any,
             store,
@@ -244,10 +246,21 @@ impl Sampler {
             }
         });
         obey(counters, nmi.orders.take());
-        self.strays = [self.strays[1], counters.unit().bus().take_strays()];
+        let strays = counters.unit().bus().take_strays();
         // Relaxed: for this CPU's tick only.
         nmi.wants_tick.store(counters.wants_tick(), Ordering::Relaxed);
+        self.note_strays(interrupted.frame.rip, strays);
         handled
+    }
+
+    /// Notes NMIs of a model's timer that belong to no overflow. Such an NMI is that of this run, or it is latched: then
+    /// it comes right after this run, or after runs that each found what the next one's NMI was for. What has not come by
+    /// the end of the row has merged with another one, and excuses nobody.
+    fn note_strays(&mut self, rip: u64, strays: u32) {
+        if rip != self.row_rip {
+            (self.row_rip, self.strays) = (rip, 0);
+        }
+        self.strays = self.strays.saturating_add(strays);
     }
 
     /// Handles an NMI with the timer; a period shorter than the handler must leave something to the interrupted code.
@@ -300,8 +313,8 @@ impl Sampler {
     #[cold]
     pub fn claims_late(&mut self) -> bool {
         let Some(counters) = &mut self.counters else { return false };
-        if let Some(strays) = self.strays.iter_mut().find(|strays| **strays > 0) {
-            *strays -= 1;
+        if self.strays > 0 {
+            self.strays -= 1;
             counters.count_late();
             return true;
         }
