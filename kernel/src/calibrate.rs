@@ -64,10 +64,11 @@ pub fn run(
     tsc_hz: u64,
 ) -> (Result<Calibration, CalibrationError>, Producer<'static, RingMemory>) {
     let overflows_before = cpu.nmi.counters.overflows.read();
-    let (unusual, ring) = pass(cpu, UNUSUAL, 0, ring, drain, tsc_hz);
     let (first, ring) = pass(cpu, Detail::PLAIN, 0, ring, drain, tsc_hz);
-    let [usual, unusual] = [first, unusual].map(|pass| resume_ticks(&pass));
+    let usual = resume_ticks(&first);
     let (second, ring) = pass(cpu, Detail::PLAIN, usual.unwrap_or_default(), ring, drain, tsc_hz);
+    let (unusual, ring) = pass(cpu, UNUSUAL, 0, ring, drain, tsc_hz);
+    let unusual = resume_ticks(&unusual);
     // Overflows, not samples in the sled: where ticks are time they may all fall outside of it.
     let is_silent = cpu.nmi.counters.overflows.read() == overflows_before;
     let calibration = second.and_then(|second| {
