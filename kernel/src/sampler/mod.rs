@@ -1,10 +1,13 @@
 //! The sampler: from an overflow to a record in the ring.
 //!
-//! A record's payload is `[time, ip, return addresses...]`; its tag is a [`Tag`]. Nothing is encoded or looked
-//! up in the NMI: the drain does that, and finds out which of the words are return addresses.
+//! Here: which overflow is a sample, with whatever counts. [`detail`] says what a sample has, [`store`] puts it together.
+//! Nothing is encoded or looked up in the NMI: the drain does that.
+
+mod detail;
+mod store;
+mod tag;
 
 use alloc::boxed::Box;
-
 use core::sync::atomic::Ordering;
 
 use nmiprof_pmu::engine::Throttle;
@@ -13,19 +16,15 @@ use nmiprof_pmu::{CounterUnit as _, TimerPmu};
 use nmiprof_ring::Producer;
 
 use crate::arch::apic::LocalApic;
-use crate::arch::frame::IretFrame;
-use crate::arch::layout::PAGE_BYTES;
-use crate::arch::{cpu, paging};
-use crate::callchain::{self, Cut, DEPTH_MAX, End, Walk, Walked};
+use crate::arch::cpu;
 use crate::memory::ring_memory::RingMemory;
-use crate::memory::stack::{self, Frames};
 use crate::nmi::Interrupted;
-use crate::nmi::counters::Counters as NmiCounts;
 use crate::nmi::orders::{Order, Taken};
 use crate::pmu::Counters;
-
-/// Words of a payload before its return addresses.
-pub const FIXED_WORDS: usize = 2;
+pub use detail::{Detail, Kept};
+pub use store::FIXED_WORDS;
+use store::Store;
+pub use tag::Tag;
 
 /// What the NMI of one CPU samples with.
 pub struct Sampler {
@@ -61,85 +60,6 @@ impl Form {
             Detail { chains: false, spaces: false, kept: Kept::ALL } => Self::Plain,
             Detail { chains: true, spaces: false, kept: Kept::ALL } => Self::Chain,
             _ => Self::Any,
-        }
-    }
-}
-
-/// What a sample has besides time and address, and which samples are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Detail {
-    /// Call chains.
-    pub chains: bool,
-    /// The address space.
-    pub spaces: bool,
-    /// Which samples are kept.
-    pub kept: Kept,
-}
-
-impl Detail {
-    /// The least there is.
-    pub const PLAIN: Self = Self { chains: false, spaces: false, kept: Kept::ALL };
-}
-
-/// Which samples are kept, by the privilege level of the interrupted code: bit N stands for event N. For a PMU that
-/// can't tell the levels apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Events whose samples of user code are kept.
-    pub user: u16,
-    /// Events whose samples of the kernel are kept.
-    pub kernel: u16,
-}
-
-impl Kept {
-    /// All samples.
-    pub const ALL: Self = Self { user: u16::MAX, kernel: u16::MAX };
-
-    const fn has(self, event: u8, interrupted: &IretFrame) -> bool {
-        let events = if interrupted.is_user() { self.user } else { self.kernel };
-        events >> (event & 15) & 1 != 0
-    }
-}
-
-/// The part of a record that is no word of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tag {
-    /// The call chain was cut.
-    pub truncated: bool,
-    /// It was cut at a frame that is not mapped.
-    pub faulted: bool,
-    /// It goes on into user code, or begins there.
-    pub user: bool,
-    /// Index of the event, below 16.
-    pub event: u8,
-    /// Frame number of the top-level table in CR3; 0 where it was not looked at.
-    pub space: u64,
-}
-
-impl Tag {
-    const TRUNCATED: u64 = 1 << 0;
-    const FAULTED: u64 = 1 << 1;
-    const USER: u64 = 1 << 2;
-    const EVENT_SHIFT: u32 = 3;
-    const EVENT_MASK: u64 = 0xf;
-    const SPACE_SHIFT: u32 = 8;
-
-    const fn to_bits(self) -> u64 {
-        let truncated = if self.truncated { Self::TRUNCATED } else { 0 };
-        let faulted = if self.faulted { Self::FAULTED } else { 0 };
-        let user = if self.user { Self::USER } else { 0 };
-        let event = (self.event as u64 & Self::EVENT_MASK) << Self::EVENT_SHIFT;
-        (self.space << Self::SPACE_SHIFT) | event | truncated | faulted | user
-    }
-
-    /// Reads a record's tag.
-    pub const fn from_bits(bits: u64) -> Self {
-        Self {
-            truncated: bits & Self::TRUNCATED != 0,
-            faulted: bits & Self::FAULTED != 0,
-            user: bits & Self::USER != 0,
-            event: (bits >> Self::EVENT_SHIFT & Self::EVENT_MASK) as u8,
-            space: bits >> Self::SPACE_SHIFT,
         }
     }
 }
@@ -190,7 +110,7 @@ impl Sampler {
 
     /// Gives back what it was made of.
     pub fn into_parts(self) -> (Option<Box<Counters>>, Producer<'static, RingMemory>) {
-        (self.counters, self.store.ring)
+        (self.counters, self.store.into_ring())
     }
 
     /// Tells whether the local APIC's timer has to raise NMIs.
@@ -345,81 +265,4 @@ const fn part_handled(found: Overflow) -> Option<u32> {
         Overflow::Partial => Some(1),
         Overflow::Complete => None,
     }
-}
-
-/// Where samples go, and what they are made of.
-struct Store {
-    ring: Producer<'static, RingMemory>,
-    detail: Detail,
-    /// The frames on the stack of the thread that made this.
-    frames: Frames,
-}
-
-impl Store {
-    fn new(ring: Producer<'static, RingMemory>, detail: Detail) -> Self {
-        Self { ring, detail, frames: stack::current().frames() }
-    }
-
-    /// Stores a sample of time and address; the ring counts it if it can't be.
-    #[inline(always)]
-    fn plain(&mut self, interrupted: &Interrupted<'_>) {
-        count_overflow(&interrupted.nmi.counters);
-        #[cfg(feature = "selftest")]
-        if crate::selftest::mutant_skips_this_write() {
-            return;
-        }
-        let fixed: [u64; FIXED_WORDS] = [cpu::timestamp(), interrupted.frame.rip];
-        // A drop is counted already.
-        let _ = self.ring.store(Tag::default().to_bits(), fixed);
-    }
-
-    /// Stores a sample with its call chain.
-    #[inline(always)]
-    fn with_chain(&mut self, interrupted: &Interrupted<'_>) {
-        count_overflow(&interrupted.nmi.counters);
-        #[cfg(feature = "selftest")]
-        if crate::selftest::mutant_skips_this_write() {
-            return;
-        }
-        let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
-        let frame = interrupted.frame;
-        let fixed: [u64; FIXED_WORDS] = [cpu::timestamp(), frame.rip];
-        record.push_all(fixed);
-        let walk = record.extend(Walk::new(self.frames, frame.rsp, interrupted.frame_pointer));
-        record.commit(Tag { truncated: !walk.is_complete(), ..Tag::default() }.to_bits());
-    }
-
-    /// Stores a sample of an event with whatever the detail says.
-    fn any(&mut self, interrupted: &Interrupted<'_>, event: u8) {
-        let Interrupted { nmi, frame, frame_pointer } = *interrupted;
-        // What is not kept is no overflow: the event is that of the other privilege level.
-        if !self.detail.kept.has(event, frame) {
-            return;
-        }
-        count_overflow(&nmi.counters);
-        #[cfg(feature = "selftest")]
-        if crate::selftest::mutant_skips_this_write() {
-            return;
-        }
-        let Ok(mut record) = self.ring.reserve(FIXED_WORDS + DEPTH_MAX) else { return };
-        let spaces = self.detail.spaces;
-        let space = if spaces { paging::loaded().start_address().as_u64() / PAGE_BYTES } else { 0 };
-        let tag = Tag { event, space, ..Tag::default() };
-        let fixed: [u64; FIXED_WORDS] = [cpu::timestamp(), frame.rip];
-        record.push_all(fixed);
-        if !self.detail.chains {
-            return record.commit(tag.to_bits());
-        }
-        let Walked { end, user } = callchain::walk(frame, frame_pointer, DEPTH_MAX, |address| {
-            record.push(address);
-        });
-        let (truncated, faulted) = (end != End::Complete, end == End::Truncated(Cut::Fault));
-        record.commit(Tag { truncated, faulted, user, ..tag }.to_bits());
-    }
-}
-
-/// Counts an overflow: before the ring is tried, and independently of what becomes of the sample.
-#[inline(always)]
-fn count_overflow(counters: &NmiCounts) {
-    counters.overflows.increment();
 }
