@@ -17,15 +17,40 @@ pub const ENTRY_MAGIC: u32 = 0x36d7_6289;
 /// Most bytes of information that are looked at: a map of 10,000 entries is shorter.
 pub const INFO_BYTES_MAX: usize = 1 << 20;
 
+/// Numbers of the header.
+pub mod header {
+    /// Architecture: a 32-bit entry on x86.
+    pub const I386: u32 = 0;
+    /// Flag of a tag: a loader that does not know it may go on.
+    pub const OPTIONAL: u16 = 1;
+    /// Tag: no more tags.
+    pub const END: u16 = 0;
+    /// Tag: the loader has to hand these over.
+    pub const REQUEST: u16 = 1;
+    /// Tag: where to enter, as a physical address.
+    pub const ENTRY: u16 = 3;
+    /// Tag: a framebuffer is wanted.
+    pub const FRAMEBUFFER: u16 = 5;
+    /// Tag: modules start on page boundaries.
+    pub const ALIGN_MODULES: u16 = 6;
+}
+
 /// Tags of the information that this kernel understands.
-mod tag {
-    pub(super) const END: u32 = 0;
-    pub(super) const COMMAND_LINE: u32 = 1;
-    pub(super) const MODULE: u32 = 3;
-    pub(super) const MEMORY_MAP: u32 = 6;
-    pub(super) const FRAMEBUFFER: u32 = 8;
-    pub(super) const RSDP_1_0: u32 = 14;
-    pub(super) const RSDP_2_0: u32 = 15;
+pub mod tag {
+    /// No more tags.
+    pub const END: u32 = 0;
+    /// The command line, ended by a zero.
+    pub const COMMAND_LINE: u32 = 1;
+    /// First byte of a module, the one past its last, and its name.
+    pub const MODULE: u32 = 3;
+    /// Length of an entry, version, entries.
+    pub const MEMORY_MAP: u32 = 6;
+    /// Address, pitch, width, height, bits, type.
+    pub const FRAMEBUFFER: u32 = 8;
+    /// A copy of the ACPI root pointer, as of ACPI 1.0.
+    pub const RSDP_1_0: u32 = 14;
+    /// A copy of the ACPI root pointer, since ACPI 2.0.
+    pub const RSDP_2_0: u32 = 15;
 }
 
 const ALIGN: usize = 8;
