@@ -52,12 +52,15 @@ pub fn configuration(text: fmt::Arguments<'_>) -> ! {
     fatal(FatalCause::Configuration, text, "", 0)
 }
 
-/// Reports that there is no line. Nobody would see a sample, so none is taken.
+/// Reports that there is no line, on the screen. Nobody would see a sample, so none is taken.
 pub fn no_line(error: PortError) -> ! {
-    configuration(format_args!(
-        "{error}.\nSamples leave by that port and by no other way: enable it in the setup of this machine's firmware, as \
-         COM1 at 0x3f8, or add a serial card that can be put there"
-    ))
+    let text = FixedText::<512>::format(format_args!(
+        "nmiprof: there is no serial line, so there is no profile\n\n{error}.\n\n\
+         Samples leave by that port and by no other way. Enable it in the setup of\n\
+         this machine's firmware, as COM1 at 0x3f8, or add a serial card there.\n\nHalted."
+    ));
+    screen::show(text.as_str());
+    exit(ExitCode::Configuration)
 }
 
 #[panic_handler]

@@ -14,7 +14,7 @@ mod args;
 mod destination;
 mod display;
 mod ended;
-mod programs;
+pub(in crate::commands) mod programs;
 pub(in crate::commands) mod values;
 
 use std::io::Write;

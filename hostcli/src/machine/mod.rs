@@ -23,7 +23,7 @@ pub mod supervise;
 pub use command_line::CommandLine;
 pub use config::{MachineConfig, Size};
 pub use ending::{Ending, Evidence};
-pub use install::{Consent, find_or_install};
+pub use install::{Consent, InstallError, Packager, Wanted, find_or_install};
 pub use line::{Progress, is_complete};
 pub use process::{Exit, StartError};
 pub use program::{Program, ProgramError};

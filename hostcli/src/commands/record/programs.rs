@@ -20,9 +20,9 @@ const EXAMPLE_PREFIX: &str = "example:";
 
 /// Programs, packed for the kernel.
 #[derive(Debug, Default)]
-pub(super) struct Packed {
+pub(in crate::commands) struct Packed {
     /// The boot module; empty without programs.
-    pub(super) module: Vec<u8>,
+    pub(in crate::commands) module: Vec<u8>,
     /// Programs that the capture's reader would not find by itself.
     to_keep: Vec<(BuildId, Vec<u8>)>,
 }
@@ -32,7 +32,7 @@ impl Packed {
     ///
     /// # Errors
     /// [`Error::Usage`] says what can't be run, and why.
-    pub(super) fn new(commands: &[String], arguments: &[String]) -> Result<Self, Error> {
+    pub(in crate::commands) fn new(commands: &[String], arguments: &[String]) -> Result<Self, Error> {
         if !arguments.is_empty() && commands.len() != 1 {
             return Err(Error::Usage(format!(
                 "arguments after -- go to one program, and there are {}; write them into --program instead, as in \
@@ -68,7 +68,7 @@ impl Packed {
     ///
     /// # Errors
     /// [`Error::Output`] where that can't be written.
-    pub(super) fn keep_beside(&self, capture: &Path) -> Result<(), Error> {
+    pub(in crate::commands) fn keep_beside(&self, capture: &Path) -> Result<(), Error> {
         let mut programs = self.to_keep.iter();
         programs
             .try_for_each(|(id, elf)| keep(capture, id, elf))
