@@ -96,6 +96,8 @@ impl Session<'_> {
     /// If the monitor is gone.
     pub fn quit(mut self) {
         self.stream.write_all(b"quit\n").expect("the monitor listens");
+        // The machine would not hear what was sent by somebody who is gone. An error means that it is gone itself.
+        drop(io::copy(&mut self.stream, &mut io::sink()));
     }
 
     fn command(&mut self, command: &str) {

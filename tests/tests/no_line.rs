@@ -80,28 +80,32 @@ fn a_port_that_never_sends_is_told_apart_from_none() {
 }
 
 #[test]
-fn the_text_screen_is_that_of_bios_and_the_framebuffer_that_of_uefi() {
+fn a_machine_with_a_framebuffer_says_so_in_pixels_under_bios_and_uefi() {
     let directory = tempfile::tempdir().expect("room");
     let contents = Contents { kernel: Image::Main.elf(), module: &[], words: &[] };
     let made = boot_image(directory.path(), &contents);
     let media = made.and_then(|file| {
-        Ok((Firmware::Bios.boots(&file, Drive::Cd)?, Firmware::Uefi.boots(&file, Drive::Cd)?))
+        [Firmware::Bios, Firmware::Uefi]
+            .into_iter()
+            .map(|firmware| firmware.boots(&file, Drive::Cd))
+            .collect()
     });
-    let (bios, uefi) = match media {
+    let media: Vec<_> = match media {
         Ok(media) => media,
         Err(skip) => return skip.register(),
     };
-    let boot = |medium| Boot::image(Image::Main).medium(medium).without_serial_port();
-    let Some(text) = looked_at(boot(bios), halted_text) else { return };
-    assert!(text.starts_with(TITLE), "{text}");
-    looked_at(boot(uefi), |session| shows_title(&session.picture()).then_some(()));
+    for medium in media {
+        let boot = Boot::image(Image::Main).medium(medium).without_serial_port();
+        looked_at(boot, |session| shows_title(&session.picture()).then_some(()));
+    }
 }
 
 /// Tells whether the first row of text on a picture is the title, and the next one is empty.
 fn shows_title(picture: &Picture) -> bool {
     const TITLE_AND_EMPTY_ROWS: usize = 40;
     let side = |pixels: usize| u32::try_from(pixels).expect("a screen");
-    let screen = Screen::pixels(0, side(picture.width) * 3, side(picture.width), side(picture.height), 24);
+    let (width, height) = (side(picture.width), side(picture.height));
+    let screen = Screen::pixels(0, width * 3, width, height, 24);
     let mut drawn = Drawn(vec![0; picture.pixels.len()]);
     screen.expect("a sound screen").show(TITLE, &mut drawn);
     let rows = TITLE_AND_EMPTY_ROWS * picture.width * 3;
