@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 use nmiprof::commands::{
-    Error, Outcome, demo, doctor, export, image, info, record, report, script, selftest,
+    Error, Outcome, demo, doctor, export, image, info, list, record, report, script, selftest, stat,
 };
 use nmiprof::images::{self, Image};
 use nmiprof_wire::WIRE_VERSION;
@@ -27,6 +27,8 @@ fn run(command: &Command) -> Result<Outcome, Error> {
     let outcome = match command {
         Command::Demo(args) => demo::run(args, &mut out, &mut notes),
         Command::Record(args) => record::run(args, &mut out, &mut notes),
+        Command::Stat(args) => stat::run(args, &mut out, &mut notes),
+        Command::List(args) => list::run(args, &mut out, &mut notes),
         Command::Report(args) => report::run(args, &mut out, &mut notes),
         Command::Script(args) => script::run(args, &mut out, &mut notes),
         Command::Info(args) => info::run(args, &mut out, &mut notes),
@@ -65,6 +67,10 @@ enum Command {
     Demo(demo::Args),
     /// Boot a machine and write what its kernel samples to a capture
     Record(record::Args),
+    /// Boot a machine and show what its PMU counts
+    Stat(stat::Args),
+    /// Show which events can be sampled and counted
+    List(list::Args),
     /// Show where the samples fell
     Report(report::Args),
     /// Print samples one by one

@@ -28,6 +28,9 @@ const SAMPLES_ENOUGH: u64 = 8;
 /// Most samples of one pass.
 const SAMPLES_MAX: usize = 32;
 
+/// A detail that no usual sampler has.
+const UNUSUAL: Detail = Detail { spaces: true, ..Detail::PLAIN };
+
 /// What the self-test found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calibration {
@@ -35,6 +38,8 @@ pub struct Calibration {
     pub clock: ClockKind,
     /// Ticks from arming the counter to the first interrupted instruction.
     pub resume_ticks: u32,
+    /// The same for samplers that are not the usual ones: the way out of their handler is another one.
+    pub resume_ticks_unusual: u32,
     /// Ticks that a flat sample on a warm page costs, from the first instruction of the NMI entry to the
     /// last of its exit; known where ticks are instructions.
     pub sample_ticks: Option<u64>,
@@ -59,28 +64,41 @@ pub fn run(
     tsc_hz: u64,
 ) -> (Result<Calibration, CalibrationError>, Producer<'static, RingMemory>) {
     let overflows_before = cpu.nmi.counters.overflows.read();
-    let (first, ring) = pass(cpu, 0, ring, drain, tsc_hz);
-    let interval = first.as_ref().ok().and_then(Pass::interval);
-    let resume_ticks = interval.and_then(|interval| u32::try_from(PERIOD.checked_sub(interval)?).ok());
-    let (second, ring) = pass(cpu, resume_ticks.unwrap_or_default(), ring, drain, tsc_hz);
+    let (first, ring) = pass(cpu, Detail::PLAIN, 0, ring, drain, tsc_hz);
+    let usual = resume_ticks(&first);
+    let (second, ring) = pass(cpu, Detail::PLAIN, usual.unwrap_or_default(), ring, drain, tsc_hz);
+    let (unusual, ring) = pass(cpu, UNUSUAL, 0, ring, drain, tsc_hz);
+    let unusual = resume_ticks(&unusual);
     // Overflows, not samples in the sled: where ticks are time they may all fall outside of it.
     let is_silent = cpu.nmi.counters.overflows.read() == overflows_before;
     let calibration = second.and_then(|second| {
-        if is_silent { Err(CalibrationError::Silent) } else { Ok(Calibration::of(&second, resume_ticks)) }
+        if is_silent {
+            Err(CalibrationError::Silent)
+        } else {
+            Ok(Calibration::of(&second, usual.zip(unusual)))
+        }
     });
     (calibration, ring)
 }
 
+/// Returns the ticks that went by between arming the timer and the first interrupted instruction.
+fn resume_ticks(pass: &Result<Pass, CalibrationError>) -> Option<u32> {
+    let interval = pass.as_ref().ok().and_then(Pass::interval)?;
+    u32::try_from(PERIOD.checked_sub(interval)?).ok()
+}
+
 impl Calibration {
     /// What is known where there is no timer to test with.
-    pub const UNKNOWN: Self = Self { clock: ClockKind::Time, resume_ticks: 0, sample_ticks: None };
+    pub const UNKNOWN: Self =
+        Self { clock: ClockKind::Time, resume_ticks: 0, resume_ticks_unusual: 0, sample_ticks: None };
 
     /// Judges the second pass, for which the cost of resuming was taken into account.
-    fn of(second: &Pass, resume_ticks: Option<u32>) -> Self {
+    fn of(second: &Pass, resume_ticks: Option<(u32, u32)>) -> Self {
         let exact = second.interval() == Some(PERIOD) && timestamps_count_instructions();
-        resume_ticks.filter(|_| exact).map_or(Self::UNKNOWN, |resume_ticks| Self {
+        resume_ticks.filter(|_| exact).map_or(Self::UNKNOWN, |(resume_ticks, resume_ticks_unusual)| Self {
             clock: ClockKind::Instructions,
             resume_ticks,
+            resume_ticks_unusual,
             sample_ticks: second.sample_ticks(),
         })
     }
@@ -124,6 +142,7 @@ impl Pass {
 
 fn pass(
     cpu: &PerCpu,
+    detail: Detail,
     resume_ticks: u32,
     ring: Producer<'static, RingMemory>,
     drain: &mut Drain,
@@ -131,7 +150,7 @@ fn pass(
 ) -> (Result<Pass, CalibrationError>, Producer<'static, RingMemory>) {
     let mut timer = TimerPmu::new(cpu.apic, resume_ticks);
     timer.set_period(PERIOD);
-    let sampler = Box::new(Sampler::with_timer(timer, ring, Detail::PLAIN, Throttle::OFF));
+    let sampler = Box::new(Sampler::with_timer(timer, ring, detail, Throttle::OFF));
     if let Err((error, sampler)) = cpu.nmi.start(cpu.apic, sampler) {
         return (Err(CalibrationError::Refused(error)), sampler.into_parts().1);
     }

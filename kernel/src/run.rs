@@ -37,9 +37,11 @@ extern "C" fn profile() -> ! {
     if selftest::experiment(&options, cpu, &mut session, prepared) {
         workloads.clear();
     } else if options.job == Job::List {
+        session.begin();
         session.list();
         workloads.clear();
     } else if options.job == Job::PmuTest {
+        session.begin();
         session.report_counters();
         workloads.clear();
     } else {

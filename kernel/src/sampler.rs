@@ -33,8 +33,10 @@ pub struct Sampler {
     pub timer: TimerPmu<LocalApic>,
     counters: Option<Box<Counters>>,
     needs_timer: bool,
-    /// NMIs that a model's timer raised for nothing and that were not claimed yet.
+    /// NMIs that a model's timer raised for nothing and that were not claimed yet, in this row of back-to-back NMIs.
     strays: u32,
+    /// What the row interrupts.
+    row_rip: u64,
     /// The timer's; counters have their own.
     throttle: Throttle,
     form: Form,
@@ -53,8 +55,9 @@ enum Form {
 }
 
 impl Form {
-    const fn of(detail: Detail) -> Self {
+    const fn of(detail: Detail, throttle: &Throttle) -> Self {
         match detail {
+            _ if throttle.is_on() => Self::Any,
             Detail { chains: false, spaces: false, kept: Kept::ALL } => Self::Plain,
             Detail { chains: true, spaces: false, kept: Kept::ALL } => Self::Chain,
             _ => Self::Any,
@@ -141,6 +144,11 @@ impl Tag {
     }
 }
 
+/// Tells whether a sampler of a timer with such a detail and throttle is a usual one.
+pub fn is_usual(detail: Detail, throttle: &Throttle) -> bool {
+    Form::of(detail, throttle) != Form::Any
+}
+
 impl Sampler {
     /// Creates a sampler that counts with a timer. A throttle that has a limit needs a form of its own: it is for
     /// periods that are so short that they can reach it.
@@ -150,10 +158,10 @@ impl Sampler {
         detail: Detail,
         mut throttle: Throttle,
     ) -> Self {
-        let form = if throttle.is_on() { Form::Any } else { Form::of(detail) };
+        let form = Form::of(detail, &throttle);
         throttle.start(cpu::timestamp());
         let store = Store::new(ring, detail);
-        Self { timer, counters: None, needs_timer: true, strays: 0, throttle, form, store }
+        Self { timer, counters: None, needs_timer: true, strays: 0, row_rip: 0, throttle, form, store }
     }
 
     /// Creates a sampler that counts with the counters of a PMU.
@@ -165,9 +173,19 @@ impl Sampler {
     ) -> Self {
         let timer = TimerPmu::new(apic, 0);
         let needs_timer = counters.unit().bus().is_virtual();
+        counters.unit().bus().take_strays();
         let store = Store::new(ring, detail);
         let throttle = Throttle::OFF;
-        Self { timer, counters: Some(counters), needs_timer, strays: 0, throttle, form: Form::Any, store }
+        Self {
+            timer,
+            counters: Some(counters),
+            needs_timer,
+            strays: 0,
+            row_rip: 0,
+            throttle,
+            form: Form::Any,
+            store,
+        }
     }
 
     /// Gives back what it was made of.
@@ -228,9 +246,21 @@ impl Sampler {
             }
         });
         obey(counters, nmi.orders.take());
+        let strays = counters.unit().bus().take_strays();
         // Relaxed: for this CPU's tick only.
         nmi.wants_tick.store(counters.wants_tick(), Ordering::Relaxed);
+        self.note_strays(interrupted.frame.rip, strays);
         handled
+    }
+
+    /// Notes NMIs of a model's timer that belong to no overflow. Such an NMI is that of this run, or it is latched: then
+    /// it comes right after this run, or after runs that each found what the next one's NMI was for. What has not come by
+    /// the end of the row has merged with another one, and excuses nobody.
+    fn note_strays(&mut self, rip: u64, strays: u32) {
+        if rip != self.row_rip {
+            (self.row_rip, self.strays) = (rip, 0);
+        }
+        self.strays = self.strays.saturating_add(strays);
     }
 
     /// Handles an NMI with the timer; a period shorter than the handler must leave something to the interrupted code.
@@ -283,9 +313,9 @@ impl Sampler {
     #[cold]
     pub fn claims_late(&mut self) -> bool {
         let Some(counters) = &mut self.counters else { return false };
-        self.strays = self.strays.saturating_add(counters.unit().bus().take_strays());
         if self.strays > 0 {
             self.strays -= 1;
+            counters.count_late();
             return true;
         }
         counters.claims_late(cpu::timestamp())
@@ -303,6 +333,7 @@ fn obey(counters: &mut Counters, orders: Taken) {
         counters.start(cpu::timestamp());
     } else if orders.has(Order::Tick) {
         counters.tick(cpu::timestamp());
+        counters.end_tick(cpu::timestamp());
     }
 }
 

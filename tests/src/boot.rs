@@ -16,6 +16,9 @@ use nmiprof_wire::{Line, Options};
 use crate::skips::Skip;
 use crate::verdict::Verdict;
 
+/// Tests sample as densely as they need to; one that wants a throttle appends its word.
+const UNTHROTTLED: u8 = 0;
+
 /// A boot to be done.
 #[derive(Clone, Debug)]
 #[must_use = "nothing boots before `run`"]
@@ -42,7 +45,7 @@ impl Boot {
 
     /// Describes a boot of `image` with the defaults of `nmiprof record`.
     pub fn image(image: Image) -> Self {
-        let options = Options { line: Line::File, ..Options::default() };
+        let options = Options { line: Line::File, cpu_percent_max: UNTHROTTLED, ..Options::default() };
         Self {
             image,
             kernel_command_line: options.to_string(),
@@ -62,7 +65,7 @@ impl Boot {
 
     /// Replaces the kernel command line. The line is always a file.
     pub fn options(mut self, options: &Options<'_>) -> Self {
-        let options = Options { line: Line::File, ..*options };
+        let options = Options { line: Line::File, cpu_percent_max: UNTHROTTLED, ..*options };
         self.kernel_command_line = options.to_string();
         self
     }

@@ -20,6 +20,7 @@
 
 pub mod boot;
 pub mod combinations;
+pub mod counts;
 pub mod firmware;
 pub mod monitor;
 pub mod samples;

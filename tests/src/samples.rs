@@ -13,6 +13,8 @@ pub struct ChainedSample {
     pub callers: Vec<u64>,
     /// Number of the process; 0 for none.
     pub process: u32,
+    /// Index of the event.
+    pub event: u8,
 }
 
 /// Decodes all samples of a capture.
@@ -29,6 +31,7 @@ pub fn samples(capture: &[u8]) -> Vec<ChainedSample> {
             ip: sample.ip,
             callers: block.chains.callers(sample.chain).collect(),
             process: sample.process,
+            event: block.event,
         }));
         Ok(())
     });

@@ -11,11 +11,24 @@ use crate::samples::{ChainedSample, samples};
 /// If the capture can't be decoded or symbolized.
 #[must_use]
 pub fn sample_counts<const N: usize>(run: &Completed, modules: [&str; N]) -> [usize; N] {
+    sample_counts_where(run, |_| true, modules)
+}
+
+/// Counts the samples for which `is_meant` and whose call chain names each of `modules`.
+///
+/// # Panics
+/// If the capture can't be decoded or symbolized.
+#[must_use]
+pub fn sample_counts_where<const N: usize>(
+    run: &Completed,
+    is_meant: impl Fn(&ChainedSample) -> bool,
+    modules: [&str; N],
+) -> [usize; N] {
     let build_id = run.record.run().expect("the run introduced itself").build_id;
     let image = symbols::Image::find(&build_id, None).expect("the image is embedded");
     let mut symbolizer = Symbolizer::new(&image).expect("the image is an ELF");
     let mut counts = [0; N];
-    for sample in samples(&run.capture) {
+    for sample in samples(&run.capture).into_iter().filter(is_meant) {
         let names = function_names(&mut symbolizer, &sample);
         for (count, module) in counts.iter_mut().zip(modules) {
             *count += usize::from(names.iter().any(|name| name.contains(module)));

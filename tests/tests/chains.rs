@@ -11,8 +11,8 @@ use nmiprof_tests::samples::samples;
 
 #[test]
 fn what_looks_like_user_code_is_no_caller_where_no_user_code_runs() {
-    for mode in ["any", "kernel"] {
-        let words = format!("selftest=frameless period=1009 chains=on mode={mode}");
+    for event in ["instructions", "instructions:k"] {
+        let words = format!("selftest=frameless period=1009 chains=on events={event}");
         let Some(run) = Boot::image(Image::Selftest).append(&words).run().passed() else { return };
         let accounts = run.record.accounts();
         assert_eq!(accounts.identity(), Identity::Holds);
@@ -20,14 +20,10 @@ fn what_looks_like_user_code_is_no_caller_where_no_user_code_runs() {
             address_in(&run.record.messages().logs().iter().map(|line| &*line.text).collect::<Vec<_>>());
         let samples = samples(&run.capture);
         let astray: Vec<_> = samples.iter().filter(|sample| sample.ip == address).collect();
-        println!("mode={mode}: {} of {} samples at {address:#x}", astray.len(), samples.len());
+        println!("{event}: {} of {} samples at {address:#x}", astray.len(), samples.len());
         assert!(astray.len() > 900, "nearly all are there");
-        assert!(astray.iter().all(|sample| sample.callers.is_empty()), "mode={mode}: {:x?}", astray[0]);
-        assert_eq!(
-            accounts.total().cut_chains.pointer,
-            astray.len() as u64,
-            "mode={mode}: each counts as cut"
-        );
+        assert!(astray.iter().all(|sample| sample.callers.is_empty()), "{event}: {:x?}", astray[0]);
+        assert_eq!(accounts.total().cut_chains.pointer, astray.len() as u64, "{event}: each counts as cut");
     }
 }
 

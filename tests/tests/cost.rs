@@ -49,7 +49,7 @@ fn every_instruction_is_in_a_phase_and_every_phase_is_where_it_belongs() {
             assert_eq!(cost.unattributed, [""; 0], "{entry} {scenario}");
             assert_eq!(cost.phases.values().sum::<u32>(), cost.total);
             let always =
-                [Phase::Entry, Phase::Dispatch, Phase::Pmu, Phase::TimerPmu, Phase::Record, Phase::Exit];
+                [Phase::Entry, Phase::Dispatch, Phase::Pmu, Phase::VirtualPmu, Phase::Record, Phase::Exit];
             assert!(always.iter().all(|phase| cost.of(*phase) > 0), "{cost:?}");
         }
     }
@@ -122,8 +122,9 @@ fn a_nested_nmi_is_traced_through_and_costs_one_more_run() {
         }
         let [faulting, nested] = [Scenario::Fault, Scenario::Nested].map(|one| cost(&program, entry, one));
         assert!(nested.of(Phase::Nested) > 0 && faulting.of(Phase::Nested) == 0);
-        // One record, and the handler's own work twice.
-        assert_eq!(nested.of(Phase::Record), faulting.of(Phase::Record), "{entry}");
+        // One record, but for a jump more or less; and the handler's own work twice.
+        let [with, without] = [&nested, &faulting].map(|cost| cost.of(Phase::Record));
+        assert!(with.abs_diff(without) <= 2, "{entry}: {with}, {without}");
         assert!(nested.of(Phase::Dispatch) > faulting.of(Phase::Dispatch), "{entry}");
         assert!(nested.of(Phase::Entry) > faulting.of(Phase::Entry), "{entry}");
     }

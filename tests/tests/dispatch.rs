@@ -10,7 +10,7 @@
 //! What can't arise here: another CPU that starts (case 41), looks at port 0x61 at the same time (case 50) or is
 //! parked (case 53): the kernel has one CPU. For the port the thread holds its lock instead. No emulated device
 //! raises SERR or IOCHK: the self-test image raises the port's status bits itself, behind the same interface as the
-//! chipset's. Late NMIs of a stopped counter (case 52) need a PMU that has them.
+//! chipset's. Late NMIs (case 52) are in `pmu_limits.rs`.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};

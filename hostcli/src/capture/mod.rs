@@ -6,6 +6,7 @@
 //! - [`Accounts`]: the accounting identity;
 //! - [`ChainTree`]: call chains;
 //! - [`Processes`]: the user programs that ran, and what became of them;
+//! - [`PmuRecord`]: what the PMU counted, offers and was found to do;
 //! - [`Histogram`]: samples counted by where they fell;
 //! - [`writer`]: the reference writer, for tests and benches.
 //!
@@ -18,6 +19,7 @@ mod decoder;
 mod error;
 mod histogram;
 mod messages;
+mod pmu;
 mod processes;
 mod record;
 mod run;
@@ -35,6 +37,7 @@ pub use messages::{
     CASES_MAX, FatalReport, LOGS_MAX, LogLine, Messages, PAIRS_MAX, PLACEMENTS_MAX, WORKLOADS_MAX,
     WorkloadOutcome,
 };
+pub use pmu::{EventTotal, OFFERS_MAX, OfferedEvent, PmuRecord};
 pub use processes::{OUTPUT_BYTES_MAX, Owner, PROCESSES_MAX, ProcessInfo, ProcessOutput, Processes};
 pub use record::Record;
 pub use run::{CPUS_MAX, RunInfo, SampledEvent};

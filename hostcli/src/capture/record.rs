@@ -3,12 +3,13 @@
 //! A frame that can't be is counted as damage and otherwise ignored; only another version of the stream,
 //! or a second run in it, is an error. The record is bounded whatever comes in.
 
-use nmiprof_wire::{Block, DecodeError, Frame, Hello, SCHEMA_HASH, Stacks, WIRE_VERSION};
+use nmiprof_wire::{Block, DecodeError, EventCounts, Frame, Hello, SCHEMA_HASH, Stacks, WIRE_VERSION};
 
 use super::accounts::{Accounts, CpuAccount};
 use super::chains::{ChainId, ChainTree, Epochs};
 use super::decoder::{DamagedFrame, FrameEvent};
 use super::messages::Messages;
+use super::pmu::PmuRecord;
 use super::processes::Processes;
 use super::run::{CPUS_MAX, RunInfo};
 use super::stream::{Sample, SampleBlock};
@@ -26,6 +27,7 @@ pub struct Record {
     epochs: Epochs,
     messages: Messages,
     processes: Processes,
+    pmu: PmuRecord,
     damage: Damage,
     bytes: u64,
     frames: u64,
@@ -46,6 +48,7 @@ impl Record {
             epochs: Epochs::default(),
             messages: Messages::default(),
             processes: Processes::default(),
+            pmu: PmuRecord::default(),
             damage: Damage::default(),
             bytes: 0,
             frames: 0,
@@ -92,6 +95,12 @@ impl Record {
     #[must_use]
     pub fn processes(&self) -> &Processes {
         &self.processes
+    }
+
+    /// Returns what the PMU counted, and what else was said of it.
+    #[must_use]
+    pub fn pmu(&self) -> &PmuRecord {
+        &self.pmu
     }
 
     /// Returns what could not be used.
@@ -171,7 +180,10 @@ impl Record {
             Frame::Process(process) => self.processes.take(process),
             Frame::Output(output) => self.processes.take_output(output),
             Frame::ProcessEnd(end) => self.processes.take_end(end),
-            Frame::Counts(_) | Frame::Pmu(_) | Frame::Offer(_) | Frame::Counter(_) => true,
+            Frame::Counts(counts) => self.take_counts(counts),
+            Frame::Pmu(counters) => counters.cpu < self.cpus_max() && self.pmu.take_counters(counters),
+            Frame::Offer(offer) => self.pmu.take_offer(offer),
+            Frame::Counter(report) => self.pmu.take_test(report),
         };
         if !is_used {
             self.damage.count(event.offset, event.line_bytes);
@@ -251,8 +263,7 @@ impl Record {
     /// Decodes and books a block; refuses it where a CPU, an event, a number or a byte can't be.
     fn take_block(&mut self, block: &Block<'_>, line_bytes: u64) -> bool {
         let header = &block.header;
-        let is_event = |run: &RunInfo| usize::from(header.event) < run.events.len();
-        if header.cpu >= self.cpus_max() || !self.run.as_ref().is_none_or(is_event) || !self.decode(block) {
+        if header.cpu >= self.cpus_max() || !self.may_be_event(header.event) || !self.decode(block) {
             return false;
         }
         let count = self.scratch.len() as u64;
@@ -303,6 +314,10 @@ impl Record {
         is_used
     }
 
+    fn take_counts(&mut self, counts: &EventCounts) -> bool {
+        counts.cpu < self.cpus_max() && self.may_be_event(counts.event) && self.pmu.take_counts(counts)
+    }
+
     fn sample_block(&self, block: &Block<'_>) -> SampleBlock<'_> {
         SampleBlock {
             cpu: block.header.cpu,
@@ -317,6 +332,11 @@ impl Record {
     fn account(&mut self, cpu: u16) -> Option<&mut CpuAccount> {
         let cpus_max = self.cpus_max();
         self.accounts.of(cpu, cpus_max)
+    }
+
+    /// Tells whether an event is one of the announced ones, once they are known.
+    fn may_be_event(&self, event: u8) -> bool {
+        self.run.as_ref().is_none_or(|run| usize::from(event) < run.events.len())
     }
 
     /// Returns the number of CPUs that frames may name: the announced ones, once they are.

@@ -1,6 +1,6 @@
 //! What a run says of itself: the owned, checked and cleaned content of its first [`Hello`].
 
-use nmiprof_wire::{BuildId, ClockKind, FaultReturn, Hello, NmiEntry, PmuKind, RingMode, Sampling};
+use nmiprof_wire::{BuildId, ClockKind, FaultReturn, Hello, Job, NmiEntry, PmuKind, RingMode, Sampling};
 
 use super::clean;
 
@@ -24,7 +24,11 @@ pub struct RunInfo {
     pub pmu_kind: PmuKind,
     /// Name of the PMU driver.
     pub pmu_name: String,
-    /// What was sampled; a block names its event by index.
+    /// Why nothing better counted; empty where nothing better was asked for.
+    pub pmu_fallback: String,
+    /// What the run was for.
+    pub job: Job,
+    /// What was sampled or counted; a block names its event by index.
     pub events: Vec<SampledEvent>,
     /// Whether the same command line gives the same samples again.
     pub deterministic: bool,
@@ -44,13 +48,15 @@ pub struct RunInfo {
     pub command_line: String,
 }
 
-/// One sampled event.
+/// One event that was sampled or counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SampledEvent {
     /// The event's name, as perf would write it.
     pub name: String,
     /// How often it was sampled.
     pub sampling: Sampling,
+    /// What stood in for it on a virtual PMU, as a formula of the clock; empty where nothing did.
+    pub formula: String,
 }
 
 impl RunInfo {
@@ -60,10 +66,11 @@ impl RunInfo {
     /// Says what makes no sense in it.
     pub fn from_hello(hello: &Hello<'_>) -> Result<Self, &'static str> {
         check(hello)?;
-        let events = hello
-            .events
-            .iter()
-            .map(|event| SampledEvent { name: clean(event.name).into_owned(), sampling: event.sampling });
+        let events = hello.events.iter().map(|event| SampledEvent {
+            name: clean(event.name).into_owned(),
+            sampling: event.sampling,
+            formula: clean(event.formula).into_owned(),
+        });
         Ok(Self {
             build_id: hello.build_id,
             clock_hz: hello.clock_hz,
@@ -72,6 +79,8 @@ impl RunInfo {
             cpu_name: clean(hello.cpu_name).into_owned(),
             pmu_kind: hello.pmu.kind,
             pmu_name: clean(hello.pmu.name).into_owned(),
+            pmu_fallback: clean(hello.pmu.fallback).into_owned(),
+            job: hello.options.job,
             events: events.collect(),
             deterministic: hello.deterministic,
             sample_instructions: hello.sample_instructions,
@@ -124,8 +133,10 @@ mod tests {
     fn names_are_cleaned_on_the_way_in() {
         let mut hello = writer::hello();
         hello.cpu_name = "Intel\x1b]0;title\x07";
+        hello.pmu.fallback = "no\x07 PMU";
         let run = RunInfo::from_hello(&hello).expect("a sound Hello");
         assert_eq!(run.cpu_name, "Intel\\u{1b}]0;title\\u{7}");
+        assert_eq!(run.pmu_fallback, "no\\u{7} PMU");
     }
 
     #[test]

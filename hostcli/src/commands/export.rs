@@ -14,6 +14,7 @@ use inferno::flamegraph::{self, color};
 
 use super::input::{self, InputArgs};
 use super::paths::{InlineArgs, Paths};
+use super::pmu::pmu_kind;
 use super::summary::{Finding, note_all, sampling_text};
 use super::{Error, Outcome, forgive_broken_pipe};
 use crate::capture::{Histogram, Record, RunInfo};
@@ -81,6 +82,7 @@ fn export(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Out
     };
     write_product(args, &product, out)?;
     note_losses(&record, notes)?;
+    note_others(args, &run, &histogram, event, notes)?;
     Ok(Outcome::Good)
 }
 
@@ -140,11 +142,8 @@ fn flame_graph(folded: &BTreeMap<String, u64>, title: &str, subtitle: &str) -> R
 }
 
 fn title(run: &RunInfo, event: u8, samples: u64) -> String {
-    let kind = match run.pmu_kind {
-        nmiprof_wire::PmuKind::Hardware => "hardware PMU",
-        nmiprof_wire::PmuKind::Virtual => "virtual PMU",
-    };
-    format!("nmiprof: {} ({kind}), {samples} samples", run.event_name(event))
+    let kind = pmu_kind(run);
+    format!("nmiprof: {} ({kind} PMU), {samples} samples", run.event_name(event))
 }
 
 fn subtitle(run: &RunInfo, event: u8) -> String {
@@ -172,4 +171,22 @@ fn note_losses(record: &Record, notes: &mut dyn Write) -> io::Result<()> {
         0 => Ok(()),
         lost => writeln!(notes, "nmiprof: {lost} samples were lost and are not in the export"),
     }
+}
+
+/// Says on `notes` which events the export does not show, where the choice among them was not the user's.
+fn note_others(
+    args: &Args,
+    run: &RunInfo,
+    histogram: &Histogram,
+    event: u8,
+    notes: &mut dyn Write,
+) -> io::Result<()> {
+    let others = (0..=u8::MAX).take(run.events.len()).filter(|other| *other != event);
+    let names: Vec<_> =
+        others.filter(|other| histogram.samples_of(*other) > 0).map(|other| run.event_name(other)).collect();
+    if args.event.is_some() || names.is_empty() {
+        return Ok(());
+    }
+    let (shown, others) = (run.event_name(event), names.join(", "));
+    writeln!(notes, "nmiprof: the export is of {shown}; choose another event by --event: {others}")
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nmiprof_wire::Options;
 
-use super::record::programs::Packed;
+use super::flags::programs::Packed;
 use super::{Error, Outcome};
 use crate::capture::clean;
 use crate::images;

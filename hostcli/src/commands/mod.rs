@@ -10,18 +10,23 @@
 //! | 1 | [`Outcome::Findings`]: the product was written, but something in it needs attention |
 //! | 2 | [`Error`]: there is no product, or not all of it |
 
+mod ask;
 pub mod demo;
 pub mod doctor;
 pub mod export;
+pub mod flags;
 pub mod image;
 pub mod info;
 pub mod input;
+pub mod list;
 mod paths;
+mod pmu;
 mod processes;
 pub mod record;
 pub mod report;
 pub mod script;
 pub mod selftest;
+pub mod stat;
 mod summary;
 mod words;
 

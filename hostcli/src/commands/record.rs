@@ -12,24 +12,23 @@
 
 mod args;
 mod destination;
-mod display;
+pub(super) mod display;
 mod ended;
-pub(in crate::commands) mod programs;
-pub(in crate::commands) mod values;
 
 use std::io::Write;
 
-pub use args::{Args, MachineArgs};
+pub use super::flags::MachineArgs;
+pub use args::Args;
 pub use ended::EndedError;
 
+use super::pmu::pmu_text;
 use super::{Error, Outcome, summary};
-use crate::capture::{Identity, Record};
+use crate::capture::{Identity, Record, RunInfo};
 use crate::images;
 use crate::machine::{Boot, Consent, Ending, MachineConfig, boot, find_or_install};
 use destination::Destination;
 use display::Display;
 use nmiprof_wire::FatalCause;
-use programs::Packed;
 
 /// Records one run. The capture goes to `out` where the output file is `-`; all else goes to `notes`.
 ///
@@ -37,7 +36,7 @@ use programs::Packed;
 /// [`Error`] where there is no capture, or not a whole one.
 pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
     args.check()?;
-    let packed = Packed::new(&args.sampling.programs, &args.arguments)?;
+    let packed = args.work.pack()?;
     let program = find_or_install(Consent::from_yes(args.machine.yes), notes)?;
     let mut destination = Destination::prepare(&args.output, out)?;
     if args.output.as_os_str() != "-" {
@@ -66,7 +65,7 @@ fn conclude(boot: Boot, args: &Args, notes: &mut dyn Write) -> Result<Outcome, E
             writeln!(notes, "nmiprof: {}", boot.ending)?;
             Ok(Outcome::Findings)
         }
-        _ => Err(EndedError::new(boot, args).into()),
+        _ => Err(EndedError::new(boot, Some(&args.output)).into()),
     }
 }
 
@@ -79,7 +78,15 @@ fn summarize(boot: &Boot, args: &Args, notes: &mut dyn Write) -> Result<(), Erro
     let (file, samples) = (args.output.display(), record.samples());
     writeln!(notes, "[ nmiprof record: Captured and wrote {megabytes:.3} MB {file} ({samples} samples) ]")?;
     writeln!(notes, "[ nmiprof record: {} ]", accounts_line(record))?;
-    Ok(())
+    match record.run().filter(|_| args.chooses_pmu()) {
+        Some(run) => Ok(writeln!(notes, "[ nmiprof record: PMU: {} ]", pmu_line(run))?),
+        None => Ok(()),
+    }
+}
+
+fn pmu_line(run: &RunInfo) -> String {
+    let text = pmu_text(run);
+    if run.pmu_fallback.is_empty() { text } else { format!("{text}; {}", run.pmu_fallback) }
 }
 
 fn accounts_line(record: &Record) -> String {

@@ -20,6 +20,7 @@ use profile::{Profile, SortKey};
 
 use super::input::{self, InputArgs};
 use super::paths::{self, InlineArgs, Paths};
+use super::pmu;
 use super::summary::{self, Finding, findings, note_all};
 use super::{Error, Outcome, forgive_broken_pipe};
 use crate::capture::{Histogram, Record, RunInfo};
@@ -124,6 +125,7 @@ impl Report<'_> {
         let profile = self.profile(event, symbols);
         let sampled = &self.run.events[usize::from(event)];
         writeln!(out, "#\n# event: {}", summary::event_text(self.run, sampled))?;
+        pmu::write_count(self.run, self.record, event, out)?;
         writeln!(out, "# samples of it: {}\n#", profile.samples)?;
         let graphs = if self.args.call_graph {
             let paths = self.paths(symbols);

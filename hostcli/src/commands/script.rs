@@ -2,16 +2,18 @@
 //!
 //! A line is `[cpu] time: event: ip symbol+offset (file:line)`; fields that were not asked for are left
 //! out. Where samples carry call chains, the functions follow on lines of their own, innermost first,
-//! and then an empty line. Samples come in the order of the capture: by time on each CPU. Raw fields
-//! need no ELF. It finds something (exit status 1) where there are no samples.
+//! and then an empty line. Samples come in the order of the capture, by time on each CPU; those of several events in
+//! the order of time. Raw fields need no ELF. It finds something (exit status 1) where there are no samples.
 
 mod fields;
+mod order;
 mod printer;
 
 use std::io::{BufWriter, Write};
 
 use fields::{Field, Fields};
-use printer::Printer;
+use order::{Waiting, Window};
+use printer::{Origin, Printer};
 
 use super::input::InputArgs;
 use super::summary::{Finding, findings, note_all};
@@ -55,13 +57,13 @@ fn print(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outc
     let fields = Fields::new(&args.fields);
     let capture = args.input.open()?;
     if !fields.need_symbols() {
-        let record = print_samples(args, fields, None, capture, out)?;
+        let record = print_samples(args, fields, None, capture, out, notes)?;
         return conclude(&record, notes);
     }
     let image = args.input.image(&capture)?;
     let programs = args.input.programs()?;
     let symbols = Symbols::new(&image, &programs)?;
-    let record = print_samples(args, fields, Some(symbols), capture, out)?;
+    let record = print_samples(args, fields, Some(symbols), capture, out, notes)?;
     programs.check(record.processes())?;
     conclude(&record, notes)
 }
@@ -72,18 +74,39 @@ fn print_samples(
     symbols: Option<Symbols<'_>>,
     capture: Capture,
     out: &mut dyn Write,
+    notes: &mut dyn Write,
 ) -> Result<Record, Error> {
     let mut out = BufWriter::with_capacity(1 << 16, out);
     let run = capture.run().clone();
     let mut printer = Printer::new(&run, fields, symbols, !args.no_inline);
+    let mut window = (run.events.len() > 1).then(Window::new);
     let record = capture.read(|block| {
-        let has_chains = block.has_chains && !args.hide_call_graph;
-        let mut samples = block.samples.iter();
-        samples.try_for_each(|sample| printer.print(block, sample, has_chains, &mut out))?;
+        let has_chain = block.has_chains && !args.hide_call_graph;
+        let origin = Origin { chains: block.chains, processes: block.processes };
+        for sample in block.samples {
+            let waiting = Waiting { sample: *sample, cpu: block.cpu, event: block.event, has_chain };
+            let mut show = |waiting: &Waiting| printer.print(origin, waiting, &mut out);
+            match &mut window {
+                Some(window) => window.push(waiting, show)?,
+                None => show(&waiting)?,
+            }
+        }
         Ok::<(), Error>(())
     })?;
+    if let Some(window) = &mut window {
+        let origin = Origin { chains: record.chains(), processes: record.processes() };
+        window.finish(|waiting| printer.print(origin, waiting, &mut out))?;
+        note_disorder(window.disordered(), notes)?;
+    }
     out.flush()?;
     Ok(record)
+}
+
+fn note_disorder(samples: u64, notes: &mut dyn Write) -> Result<(), Error> {
+    if samples > 0 {
+        writeln!(notes, "nmiprof: {samples} samples came too late to be shown in the order of time")?;
+    }
+    Ok(())
 }
 
 fn conclude(record: &Record, notes: &mut dyn Write) -> Result<Outcome, Error> {

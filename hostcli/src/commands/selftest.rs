@@ -4,6 +4,7 @@ pub mod cost;
 mod display;
 mod map;
 pub mod nmi;
+pub mod pmu;
 pub mod storm;
 mod table;
 mod workers;
@@ -29,6 +30,8 @@ pub enum Test {
     Cost(cost::Args),
     /// Nest NMIs at random, with faults, breakpoints and several sources
     Storm(storm::Args),
+    /// Let every counter of the PMU count a known piece of work, and interrupt
+    Pmu(pmu::Args),
 }
 
 /// Runs a self-test.
@@ -40,5 +43,6 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Ou
         Test::Nmi(args) => nmi::run(args, out, notes),
         Test::Cost(args) => cost::run(args, out, notes),
         Test::Storm(args) => storm::run(args, out, notes),
+        Test::Pmu(args) => pmu::run(args, out, notes),
     }
 }

@@ -5,8 +5,9 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use nmiprof_wire::{ClockKind, LogLevel, PmuKind, ProcessOutcome, Sampling};
+use nmiprof_wire::{ClockKind, LogLevel, ProcessOutcome, Sampling};
 
+use super::pmu::{event_title, write_pmu};
 use crate::capture::{Identity, ProcessInfo, Record, RunInfo, SampledEvent};
 
 /// Something that needs attention.
@@ -24,6 +25,10 @@ pub(super) enum Finding {
     WrongResults(String, u64),
     /// A program failed.
     Program(String, String),
+    /// No counter ever had an event.
+    NotCounted(String),
+    /// The PMU refused accesses to its registers.
+    BusErrors(u64),
     /// There is nothing to show.
     NoSamples,
 }
@@ -41,6 +46,13 @@ impl fmt::Display for Finding {
             Self::NmiInconsistent => f.write_str("the NMI counters of a CPU contradict each other"),
             Self::WrongResults(name, count) => write!(f, "workload {name}: {count} wrong results"),
             Self::Program(name, how) => write!(f, "program {name} {how}"),
+            Self::NotCounted(name) => write!(
+                f,
+                "no counter ever had event {name}: there are too few that can count it; ask for fewer events at once"
+            ),
+            Self::BusErrors(count) => {
+                write!(f, "{count} accesses to the PMU's registers raised #GP: counts may be wrong")
+            }
             Self::NoSamples => f.write_str("there are no samples"),
         }
     }
@@ -61,8 +73,24 @@ pub(super) fn findings(record: &Record) -> Vec<Finding> {
     let wrong = record.messages().workloads().iter().filter(|w| w.wrong_results > 0);
     findings.extend(wrong.map(|w| Finding::WrongResults(w.name.clone(), w.wrong_results)));
     findings.extend(failed_programs(record));
+    findings.extend(pmu_findings(record));
     if record.samples() == 0 {
         findings.push(Finding::NoSamples);
+    }
+    findings
+}
+
+/// Collects what is wrong with the counts.
+fn pmu_findings(record: &Record) -> Vec<Finding> {
+    let events = record.run().map_or(&[][..], |run| &run.events);
+    let is_lost = |event: u8| {
+        record.pmu().total(event).is_some_and(|total| total.enabled_ticks > 0 && total.scaled.is_none())
+    };
+    let lost = (0..=u8::MAX).zip(events).filter(|(event, _)| is_lost(*event));
+    let mut findings: Vec<_> = lost.map(|(_, event)| Finding::NotCounted(event.name.clone())).collect();
+    match record.pmu().counters().map(|counters| counters.bus_errors).fold(0, u64::saturating_add) {
+        0 => {}
+        errors => findings.push(Finding::BusErrors(errors)),
     }
     findings
 }
@@ -138,11 +166,7 @@ pub(super) fn fatal_text(record: &Record) -> String {
 
 /// Returns an event and how often it is sampled, in words.
 pub(super) fn event_text(run: &RunInfo, event: &SampledEvent) -> String {
-    let kind = match run.pmu_kind {
-        PmuKind::Hardware => "",
-        PmuKind::Virtual => " (virtual)",
-    };
-    format!("{}{kind}, {}", event.name, sampling_text(event.sampling))
+    format!("{}, {}", event_title(run, event), sampling_text(event.sampling))
 }
 
 /// Returns how often an event is sampled, in words.
@@ -151,16 +175,6 @@ pub(super) fn sampling_text(sampling: Sampling) -> String {
         Sampling::Period(events) => format!("one sample every {events}"),
         Sampling::Frequency(hz) => format!("{hz} samples per second"),
         Sampling::Count => "counted".to_owned(),
-    }
-}
-
-/// Returns what the PMU is, in words.
-pub(super) fn pmu_text(run: &RunInfo) -> String {
-    match run.pmu_kind {
-        PmuKind::Hardware => format!("hardware ({})", run.pmu_name),
-        PmuKind::Virtual => {
-            format!("virtual ({}): a timer stands in for the counter", run.pmu_name)
-        }
     }
 }
 
@@ -180,7 +194,7 @@ pub(super) fn deterministic_text(run: &RunInfo) -> &'static str {
 
 /// Writes what describes the run, one `# ` line each.
 pub(super) fn write_run(run: &RunInfo, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "# PMU: {}", pmu_text(run))?;
+    write_pmu(run, out)?;
     writeln!(out, "# clock: {}", clock_text(run))?;
     writeln!(
         out,
@@ -212,8 +226,24 @@ pub(super) fn write_accounts(
         percent_text(unresolved_pct),
         percent_text(record.truncated_chains_pct())
     )?;
+    write_throttles(record, out)?;
     write_damage(record, out)?;
     writeln!(out, "# identity: {}", identity_text(record.accounts().identity()))
+}
+
+/// Says how long sampling paused because it took too much of the CPU; nothing where it never did.
+fn write_throttles(record: &Record, out: &mut dyn Write) -> io::Result<()> {
+    let counters = record.pmu().counters();
+    let (times, ticks) = counters.fold((0_u64, 0_u64), |(times, ticks), counters| {
+        (times.saturating_add(counters.throttles), ticks.saturating_add(counters.throttled_ticks))
+    });
+    if times == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "# throttled: {times} times, for {ticks} ticks: sampling took more of the CPU than --cpu-percent-max allows"
+    )
 }
 
 fn write_damage(record: &Record, out: &mut dyn Write) -> io::Result<()> {

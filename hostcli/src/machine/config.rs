@@ -26,7 +26,11 @@ pub struct MachineConfig<'a> {
     pub medium: Option<Medium>,
     /// Memory of the machine.
     pub memory: Size,
-    /// Whether the machine's time is its count of retired instructions.
+    /// What executes its instructions.
+    pub accel: Accel,
+    /// CPU model, in QEMU's words.
+    pub cpu: String,
+    /// Whether the machine's time is its count of retired instructions; TCG only.
     pub icount: bool,
     /// Whether the machine has the device by which the kernel ends it.
     pub has_exit_device: bool,
@@ -50,6 +54,8 @@ impl<'a> MachineConfig<'a> {
             kernel_command_line: String::new(),
             medium: None,
             memory: Size::mib(256),
+            accel: Accel::Tcg,
+            cpu: Accel::Tcg.default_cpu().to_owned(),
             icount: true,
             has_exit_device: true,
             has_serial_port: true,
@@ -64,10 +70,13 @@ impl<'a> MachineConfig<'a> {
     #[must_use]
     pub fn arguments(&self, image: Option<&Path>, module: Option<&Path>) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
-        push(&mut args, "-M pc -cpu qemu64 -smp 1 -m");
+        push(&mut args, "-M pc -cpu");
+        args.push(self.cpu.clone().into());
+        push(&mut args, "-smp 1 -m");
         args.push(self.memory.to_string().into());
-        push(&mut args, "-accel tcg");
-        if self.icount {
+        push(&mut args, "-accel");
+        args.push(self.accel.name().into());
+        if self.icount && self.accel == Accel::Tcg {
             push(&mut args, "-icount shift=0,sleep=off");
         }
         push(&mut args, "-seed 1 -rtc base=2000-01-01T00:00:00,clock=vm");
@@ -98,6 +107,46 @@ impl<'a> MachineConfig<'a> {
             }
         }
         args.extend(["-append".into(), self.kernel_command_line.clone().into()]);
+    }
+}
+
+/// What executes a machine's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// QEMU's translator: it has no performance counters, and its time can be a count of instructions.
+    Tcg,
+    /// The CPU itself: with its performance counters, where the host lets the guest have them.
+    Kvm,
+}
+
+impl Accel {
+    /// Every value.
+    pub const ALL: &'static [Self] = &[Self::Tcg, Self::Kvm];
+
+    /// Returns QEMU's word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+
+    /// Returns the CPU model that fits: one that is the same everywhere, or the host's with its PMU.
+    #[must_use]
+    pub const fn default_cpu(self) -> &'static str {
+        match self {
+            Self::Tcg => "qemu64",
+            Self::Kvm => "host,pmu=on",
+        }
+    }
+}
+
+impl FromStr for Accel {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL.iter().copied().find(|accel| accel.name() == word).ok_or("tcg, kvm")
     }
 }
 
@@ -213,6 +262,15 @@ mod tests {
         assert!(arguments(&config).contains(&"-icount".to_owned()));
         config.icount = false;
         assert!(!arguments(&config).contains(&"-icount".to_owned()));
+    }
+
+    #[test]
+    fn under_kvm_time_is_time_and_the_cpu_is_the_hosts() {
+        let mut config = MachineConfig::new(b"", PathBuf::from("out"));
+        assert!(arguments(&config).join(" ").contains("-cpu qemu64 -smp 1 -m 256M -accel tcg -icount"));
+        (config.accel, config.cpu) = (Accel::Kvm, Accel::Kvm.default_cpu().to_owned());
+        let args = arguments(&config).join(" ");
+        assert!(args.contains("-cpu host,pmu=on -smp 1 -m 256M -accel kvm -seed"), "{args}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub mod program;
 pub mod supervise;
 
 pub use command_line::CommandLine;
-pub use config::{MachineConfig, Size};
+pub use config::{Accel, MachineConfig, Size};
 pub use ending::{Ending, Evidence};
 pub use install::{Consent, InstallError, Packager, Wanted, find_or_install};
 pub use line::{Progress, is_complete};

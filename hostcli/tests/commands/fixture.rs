@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nmiprof::capture::writer::{self, SyntheticSample, Writer};
-use nmiprof::commands::{Error, Outcome, export, info, report, script};
+use nmiprof::commands::{Error, Outcome, export, info, list, report, script, selftest, stat};
 use nmiprof_wire::{Frame, Hello, WorkloadResult};
 use tempfile::TempDir;
 
@@ -48,6 +48,11 @@ impl Fixture {
         self.dir.path().join(name)
     }
 
+    /// Runs a command line that needs no ELF on the capture.
+    pub(crate) fn ask(&self, line: &str) -> Ran {
+        run(&format!("{line} -i {}", self.path("capture").display()))
+    }
+
     /// Runs a command line on the capture with its ELF.
     pub(crate) fn run(&self, line: &str) -> Ran {
         let (capture, kernel) = (self.path("capture"), self.path("kernel"));
@@ -59,8 +64,11 @@ impl Fixture {
 enum Cli {
     Export(export::Args),
     Info(info::Args),
+    List(list::Args),
     Report(report::Args),
     Script(script::Args),
+    Selftest(selftest::Args),
+    Stat(stat::Args),
 }
 
 /// Runs a command line.
@@ -71,6 +79,9 @@ pub(crate) fn run(line: &str) -> Ran {
     let result = match cli {
         Cli::Export(args) => export::run(&args, &mut out, &mut notes),
         Cli::Info(args) => info::run(&args, &mut out, &mut notes),
+        Cli::List(args) => list::run(&args, &mut out, &mut notes),
+        Cli::Selftest(args) => selftest::run(&args, &mut out, &mut notes),
+        Cli::Stat(args) => stat::run(&args, &mut out, &mut notes),
         Cli::Report(args) => report::run(&args, &mut out, &mut notes),
         Cli::Script(args) => script::run(&args, &mut out, &mut notes),
     };

@@ -3,7 +3,8 @@
 use nmiprof::capture::writer;
 use nmiprof::commands::Outcome;
 use nmiprof_wire::{
-    Block, BlockHeader, CpuTotals, Drops, Frame, LINE_BYTES_MAX, MemoryCounters, NmiCounters, Stacks, encode,
+    Block, BlockHeader, CounterReport, CounterVerdict, CpuTotals, Drops, EventCounts, Frame, LINE_BYTES_MAX,
+    MemoryCounters, NmiCounters, Offer, PmuCounters, Stacks, encode,
 };
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest};
 
@@ -21,7 +22,7 @@ fn small(number: u64) -> u32 {
 /// Encodes one made-up frame.
 fn line() -> impl Strategy<Value = Vec<u8>> {
     let coded = prop_oneof![prop::collection::vec(0..9_u8, 0..12), prop::collection::vec(any::<u8>(), 0..40)];
-    (0..4_u8, prop::collection::vec(number(), 12), coded, any::<Option<bool>>()).prop_map(
+    (0..8_u8, prop::collection::vec(number(), 12), coded, any::<Option<bool>>()).prop_map(
         |(kind, numbers, coded, chains)| {
             let count = u16::try_from(coded.len() / 2).expect("short");
             let cpu = u16::try_from(numbers[0] % 3).expect("below 3");
@@ -49,7 +50,8 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
                     count,
                     nodes: &coded,
                 }),
-                _ => totals(kind, cpu, &numbers),
+                2 | 3 => totals(kind, cpu, &numbers),
+                _ => of_pmu(kind, cpu, &numbers),
             };
             let mut line = [0; LINE_BYTES_MAX];
             encode(&frame, &mut line).expect("a short frame").to_vec()
@@ -82,6 +84,44 @@ fn totals(kind: u8, cpu: u16, numbers: &[u64]) -> Frame<'static> {
     if kind == 2 { Frame::Sync(totals) } else { Frame::End(totals) }
 }
 
+/// Makes up what a kernel says of its PMU.
+fn of_pmu(kind: u8, cpu: u16, numbers: &[u64]) -> Frame<'static> {
+    let byte = u8::try_from(numbers[1] & 0xff).expect("masked");
+    match kind {
+        4 => Frame::Counts(EventCounts {
+            cpu,
+            event: byte % 3,
+            count: numbers[2],
+            enabled_ticks: numbers[3],
+            running_ticks: numbers[4],
+            overflows: numbers[5],
+            skipped_periods: numbers[6],
+            period_events: numbers[7],
+        }),
+        5 => Frame::Pmu(PmuCounters {
+            cpu,
+            throttles: numbers[2],
+            throttled_ticks: numbers[3],
+            bus_errors: numbers[4],
+            ..PmuCounters::default()
+        }),
+        6 => Frame::Offer(Offer {
+            name: ["cycles", "\x1b[31m", "slots"][usize::from(byte % 3)],
+            counters: numbers[2],
+            select: numbers[3],
+            formula: "\u{202e}",
+            refused: ["", "because\x07"][usize::from(byte % 2)],
+        }),
+        _ => Frame::Counter(CounterReport {
+            counter: byte,
+            verdict: if numbers[2].is_multiple_of(2) { CounterVerdict::Works } else { CounterVerdict::Dead },
+            counted: numbers[3],
+            work: numbers[4],
+            overflows: numbers[5],
+        }),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
 
@@ -95,6 +135,11 @@ proptest! {
         for command in ["info --json", "info", "report -g", "report --json", "script", "export", "export --format svg"] {
             let ran = fixture.run(command);
             prop_assert!(ran.result.is_ok(), "{}: {:?}", command, ran);
+        }
+        for command in ["stat", "stat -x ,", "stat --json", "list", "list --json", "selftest pmu", "selftest pmu --json"] {
+            let ran = fixture.ask(command);
+            prop_assert!(ran.result.is_ok(), "{}: {:?}", command, ran);
+            prop_assert!(!ran.out.contains(['\x1b', '\x07', '\u{202e}']), "{}: {:?}", command, ran);
         }
         if fixture.run("info").outcome() == Outcome::Good {
             prop_assert!(fixture.run("info --json").out.contains("\"identity\": \"holds\""));

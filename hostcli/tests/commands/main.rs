@@ -1,9 +1,10 @@
-//! Goal: what `report`, `script`, `info` and `export` print, find and refuse.
+//! Goal: what `report`, `script`, `info`, `export`, `stat`, `list` and `selftest pmu` print, find and refuse.
 //!
 //! Method: captures by the reference writer, a kernel ELF of four functions made by hand, and the
 //! commands called as the library functions that the binary calls. Whole outputs are compared with the
 //! files in `snapshots/`; `NMIPROF_BLESS=1` writes those anew.
 
+mod counts;
 mod elf;
 mod embedded;
 mod errors;
@@ -15,3 +16,4 @@ mod inlines;
 mod process;
 mod report;
 mod script;
+mod several;

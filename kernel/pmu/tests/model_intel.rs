@@ -505,7 +505,7 @@ fn what_a_driver_should_not_do_is_counted() {
     model.write(PMC0, 0).unwrap();
     assert_eq!(model.violations().written_while_counting, 1);
     model.write(SELECT0, SAMPLE & !0xff | 0x3c).unwrap();
-    assert_eq!(model.violations().changed_while_enabled, 1);
+    assert_eq!(model.violations().changed_while_counting, 1);
     model.write(SELECT0, 0).unwrap();
     model.write(SET, 1).unwrap();
     model.write(SELECT0, SAMPLE).unwrap();

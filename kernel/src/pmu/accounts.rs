@@ -34,6 +34,7 @@ impl Pmu {
             throttled_ticks: counts.throttled_ticks,
             rotations: counts.rotations,
             late: counts.late,
+            merged: counts.merged,
             stopped_overflows: counts.stopped_overflows,
             recoveries: counts.recoveries,
             bus_errors: u64::from(counters.unit().errors()),

@@ -19,9 +19,10 @@ use crate::memory::ring_memory::RingMemory;
 use crate::sampler::{Detail, Sampler};
 
 /// Times that the sled is walked for each half of the test.
-const WALKS: u64 = 4;
-/// Events between overflows: some in each walk, however many cycles an instruction takes.
-const PERIOD: u64 = 1009;
+const WALKS: u64 = 8;
+/// Events between overflows: some in all walks, however many instructions a cycle takes, and more than a handler of a
+/// model takes, for nothing throttles that where the command line sets no limit.
+const PERIOD: u64 = 5003;
 
 /// Counters while they are tested, and the ring that the samples go to.
 pub struct Bench {

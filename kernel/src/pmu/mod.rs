@@ -29,6 +29,7 @@ use crate::arch::msr_bus::CpuBus;
 use crate::arch::percpu::PerCpu;
 use crate::calibrate::{Calibration, CalibrationError};
 use crate::drain::Drain;
+use crate::info;
 use crate::memory::ring_memory::RingMemory;
 pub use bus::Bus;
 use counter_test::Bench;
@@ -154,9 +155,9 @@ impl Place<'_> {
         }
         if !self.timer_suffices() {
             return Err(format!(
-                "events={}: a timer counts one event, instructions; choose pmu=model-intel or pmu=model-amd, which \
-                 count by formulas of the clock",
-                self.options.events
+                "pmu=timer: a timer samples one event, instructions, and counts none (job={} events={}); choose \
+                 pmu=model-intel or pmu=model-amd, which count by formulas of the clock",
+                self.options.job, self.options.events
             ));
         }
         let name = "lapic-timer".to_string();
@@ -210,6 +211,9 @@ impl Place<'_> {
         let usable = counter_test::usable(&capabilities, &reports);
         let Bench { counters, ring } = bench;
         if usable.is_empty() {
+            if self.options.job == Job::PmuTest {
+                tell(&name, &reports);
+            }
             return (Err(format!("{name} is announced, but {}", complaint(&reports))), ring);
         }
         let registers = Registers { counters: Some(counters), capabilities, usable };
@@ -230,6 +234,16 @@ impl Place<'_> {
             tick_hz: self.options.tick_hz,
             cpu_time_max_percent: self.options.cpu_percent_max,
         }
+    }
+}
+
+/// Says what was found out about counters of which none can be used.
+fn tell(name: &str, reports: &[CounterReport]) {
+    for report in reports {
+        let CounterReport { counter, verdict, counted, work, overflows } = *report;
+        info!(
+            "{name}: counter {counter}: {verdict:?}, {counted} of {work} instructions, {overflows} overflows"
+        );
     }
 }
 

@@ -34,7 +34,7 @@ static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 static SYNC_CURRENT: AtomicBool = AtomicBool::new(false);
 
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
-     nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, \
+     nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, late, \
      switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless";
 
 /// Does what the command line asks for.
@@ -75,6 +75,7 @@ pub fn trigger(name: &str) {
         | "exit-window"
         | "cases"
         | "dispatch"
+        | "late"
         | "idle"
         | switch::NAME
         | spaces::NAME
@@ -111,6 +112,7 @@ pub fn experiment(
         "exit-window" => exit_window::run(options, cpu),
         "cases" => cases::run(cpu),
         "dispatch" => dispatch::run(options, cpu, session),
+        "late" => dispatch::run_late(options, cpu, session),
         "idle" => user::idle(options, cpu, session),
         switch::NAME | switch::SYNC_CURRENT => switch::run(options, cpu, session, old),
         spaces::NAME => spaces::run(cpu),

@@ -114,6 +114,7 @@ impl EventCounts {
 /// | `throttled_ticks` | u64 | clock ticks | of that |
 /// | `rotations` | u64 | times | that the counters were given to other events |
 /// | `late` | u64 | NMIs | that came after what raised them was over, and were claimed |
+/// | `merged` | u64 | NMIs | in which more than one overflow was found |
 /// | `stopped_overflows` | u64 | overflows | of counters that had been given back |
 /// | `recoveries` | u64 | times | that overflows would not end and all counters were stopped and started |
 /// | `bus_errors` | u64 | accesses | that raised #GP |
@@ -129,6 +130,8 @@ pub struct PmuCounters {
     pub rotations: u64,
     /// NMIs that came after what raised them was over, and were claimed.
     pub late: u64,
+    /// NMIs in which more than one overflow was found.
+    pub merged: u64,
     /// Overflows of counters that had been given back.
     pub stopped_overflows: u64,
     /// Times that overflows would not end and all counters were stopped and started.

@@ -1,13 +1,14 @@
 //! The machine-readable form of `info`. Its names are a contract: add, never rename.
 
 use nmiprof_wire::{
-    ClockKind, CutChains, Drops, LogLevel, MemoryCounters, NmiCounters, PmuKind, Sampling, WIRE_VERSION,
+    ClockKind, CutChains, Drops, LogLevel, MemoryCounters, NmiCounters, PmuCounters, Sampling, WIRE_VERSION,
 };
 use serde::Serialize;
 
 use crate::capture::{
-    Balance, CpuAccount, Identity, LogLine, Record, RunInfo, SampledEvent, WorkloadOutcome,
+    Balance, CpuAccount, EventTotal, Identity, LogLine, Record, RunInfo, SampledEvent, WorkloadOutcome,
 };
+use crate::commands::pmu::JsonPmu;
 use crate::commands::processes::{JsonProcess, json_processes};
 
 /// Version of this form; raised when a name changes its meaning or goes.
@@ -21,7 +22,7 @@ pub(super) struct Info {
     build_id: String,
     cpus: u16,
     cpu_name: String,
-    pmu: Pmu,
+    pmu: JsonPmu,
     clock_hz: u64,
     icount: bool,
     deterministic: bool,
@@ -54,12 +55,6 @@ pub(super) struct Info {
 }
 
 #[derive(Debug, Serialize)]
-struct Pmu {
-    kind: &'static str,
-    name: String,
-}
-
-#[derive(Debug, Serialize)]
 struct Ring {
     mode: &'static str,
     bytes: u64,
@@ -72,6 +67,38 @@ struct Event {
     period: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     freq: Option<u64>,
+    /// What stood in for it on a virtual PMU.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    formula: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted: Option<Counted>,
+}
+
+/// What an event came to on all CPUs.
+#[derive(Debug, Serialize)]
+struct Counted {
+    count: u64,
+    /// Estimate for the whole enabled time; null where no counter ever had the event.
+    scaled: Option<u64>,
+    enabled_ticks: u64,
+    running_ticks: u64,
+    overflows: u64,
+    skipped_periods: u64,
+    /// Events between samples, at last.
+    period_last: u64,
+}
+
+/// What the PMU's driver counted on one CPU.
+#[derive(Debug, Serialize)]
+struct Driver {
+    throttles: u64,
+    throttled_ticks: u64,
+    rotations: u64,
+    late: u64,
+    merged: u64,
+    stopped_overflows: u64,
+    recoveries: u64,
+    bus_errors: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -128,13 +155,15 @@ struct Cut {
 
 #[derive(Debug, Serialize)]
 struct Cpu {
-    cpu: usize,
+    cpu: u16,
     totals: Totals,
     nmi: Nmi,
     ring_pages: u64,
     reserve_frames_min: u32,
     memory: Memory,
     cut_chains: Cut,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pmu: Option<Driver>,
     identity: Identity,
 }
 
@@ -172,7 +201,7 @@ impl Info {
             build_id: run.build_id.to_string(),
             cpus: run.cpus,
             cpu_name: run.cpu_name.clone(),
-            pmu: Pmu::new(run),
+            pmu: JsonPmu::new(run),
             clock_hz: run.clock_hz,
             icount: run.clock == ClockKind::Instructions,
             deterministic: run.deterministic,
@@ -181,12 +210,12 @@ impl Info {
             fault_return: run.fault_return.name(),
             ring: Ring { mode: run.ring.name(), bytes: run.ring_bytes },
             command_line: run.command_line.clone(),
-            events: run.events.iter().map(Event::new).collect(),
+            events: (0..=u8::MAX).zip(&run.events).map(|event| Event::new(event, record)).collect(),
             samples: record.samples(),
             totals: Totals::new(&total),
             nmi: Nmi::new(&total.nmi),
             ring_pages: total.ring_pages,
-            per_cpu: accounts.cpus().iter().enumerate().map(Cpu::new).collect(),
+            per_cpu: (0..=u16::MAX).zip(accounts.cpus()).map(|cpu| Cpu::new(cpu, record)).collect(),
             bytes: record.bytes(),
             bytes_per_sample: record.bytes_per_sample(),
             unresolved_pct,
@@ -202,26 +231,44 @@ impl Info {
     }
 }
 
-impl Pmu {
-    fn new(run: &RunInfo) -> Self {
-        Self {
-            kind: match run.pmu_kind {
-                PmuKind::Hardware => "hardware",
-                PmuKind::Virtual => "virtual",
-            },
-            name: run.pmu_name.clone(),
-        }
-    }
-}
-
 impl Event {
-    fn new(event: &SampledEvent) -> Self {
+    fn new((index, event): (u8, &SampledEvent), record: &Record) -> Self {
         let (period, freq) = match event.sampling {
             Sampling::Period(events) => (Some(events), None),
             Sampling::Frequency(hz) => (None, Some(hz)),
             Sampling::Count => (None, None),
         };
-        Self { name: event.name.clone(), period, freq }
+        let counted = record.pmu().total(index).as_ref().map(Counted::new);
+        Self { name: event.name.clone(), period, freq, formula: event.formula.clone(), counted }
+    }
+}
+
+impl Counted {
+    const fn new(total: &EventTotal) -> Self {
+        Self {
+            count: total.count,
+            scaled: total.scaled,
+            enabled_ticks: total.enabled_ticks,
+            running_ticks: total.running_ticks,
+            overflows: total.overflows,
+            skipped_periods: total.skipped_periods,
+            period_last: total.period_events,
+        }
+    }
+}
+
+impl Driver {
+    const fn new(counters: &PmuCounters) -> Self {
+        Self {
+            throttles: counters.throttles,
+            throttled_ticks: counters.throttled_ticks,
+            rotations: counters.rotations,
+            late: counters.late,
+            merged: counters.merged,
+            stopped_overflows: counters.stopped_overflows,
+            recoveries: counters.recoveries,
+            bus_errors: counters.bus_errors,
+        }
     }
 }
 
@@ -279,8 +326,9 @@ impl Cut {
 }
 
 impl Cpu {
-    fn new((cpu, account): (usize, &CpuAccount)) -> Self {
+    fn new((cpu, account): (u16, &CpuAccount), record: &Record) -> Self {
         let balance = account.balance();
+        let driver = record.pmu().counters().find(|counters| counters.cpu == cpu);
         Self {
             cpu,
             totals: Totals::new(&balance),
@@ -289,6 +337,7 @@ impl Cpu {
             reserve_frames_min: balance.reserve_frames_min,
             memory: Memory::new(&balance.memory),
             cut_chains: Cut::new(&balance.cut_chains),
+            pmu: driver.map(Driver::new),
             identity: account.identity(),
         }
     }

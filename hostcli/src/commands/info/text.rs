@@ -2,19 +2,20 @@
 
 use std::io::{self, Write};
 
-use nmiprof_wire::{CutChains, LogLevel, MemoryCounters, NmiCounters};
+use nmiprof_wire::{CutChains, LogLevel, MemoryCounters, NmiCounters, PmuCounters};
 
 use super::json::Info;
 use crate::capture::{Balance, Record, RunInfo};
-use crate::commands::summary;
+use crate::commands::{pmu, summary};
 
 /// Writes everything that `info` says.
 pub(super) fn write(run: &RunInfo, record: &Record, info: &Info, out: &mut dyn Write) -> io::Result<()> {
     if record.messages().fatal().is_some() {
         writeln!(out, "# THE KERNEL GAVE UP: {}", summary::fatal_text(record))?;
     }
-    for event in &run.events {
+    for (index, event) in (0..=u8::MAX).zip(&run.events) {
         writeln!(out, "# event: {}", summary::event_text(run, event))?;
+        write_event(run, record, index, out)?;
     }
     summary::write_run(run, out)?;
     writeln!(out, "# command line: {}", run.command_line)?;
@@ -24,6 +25,22 @@ pub(super) fn write(run: &RunInfo, record: &Record, info: &Info, out: &mut dyn W
     summary::write_workloads(record, out)?;
     summary::write_processes(record, out)?;
     write_logs(run, record, out)
+}
+
+/// Writes what an event is and came to; nothing where a timer counted it, whose overflows are the samples.
+fn write_event(run: &RunInfo, record: &Record, event: u8, out: &mut dyn Write) -> io::Result<()> {
+    pmu::write_count(run, record, event, out)?;
+    let Some(total) = record.pmu().total(event) else { return Ok(()) };
+    writeln!(
+        out,
+        "#   {} counted in {} of {} ticks; {} overflows, {} periods skipped, the last period {}",
+        total.count,
+        total.running_ticks,
+        total.enabled_ticks,
+        total.overflows,
+        total.skipped_periods,
+        total.period_events
+    )
 }
 
 fn write_size(record: &Record, info: &Info, out: &mut dyn Write) -> io::Result<()> {
@@ -46,6 +63,10 @@ fn write_cpus(record: &Record, out: &mut dyn Write) -> io::Result<()> {
         )?;
         write_memory(&balance, out)?;
         write_nmi(&balance.nmi, account.is_nmi_inconsistent(), out)?;
+        let mut drivers = record.pmu().counters();
+        drivers
+            .find(|driver| usize::from(driver.cpu) == cpu)
+            .map_or(Ok(()), |driver| write_driver(driver, out))?;
     }
     Ok(())
 }
@@ -99,6 +120,22 @@ fn write_nmi(nmi: &NmiCounters, is_inconsistent: bool, out: &mut dyn Write) -> i
         nmi.external,
         nmi.reason_busy,
         if is_inconsistent { "; THE COUNTERS CONTRADICT EACH OTHER" } else { "" }
+    )
+}
+
+fn write_driver(driver: &PmuCounters, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "#   PMU: {} throttles ({} ticks), {} rotations, {} late NMIs, {} NMIs with several overflows, {} overflows of \
+         stopped counters, {} recoveries, {} bus errors",
+        driver.throttles,
+        driver.throttled_ticks,
+        driver.rotations,
+        driver.late,
+        driver.merged,
+        driver.stopped_overflows,
+        driver.recoveries,
+        driver.bus_errors
     )
 }
 

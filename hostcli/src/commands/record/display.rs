@@ -28,6 +28,17 @@ pub(in crate::commands) enum Noise {
     Verbose,
 }
 
+impl Noise {
+    /// Creates what the flags `-q` and `-v` ask for.
+    pub(in crate::commands) const fn new(is_quiet: bool, is_verbose: bool) -> Self {
+        match (is_quiet, is_verbose) {
+            (true, _) => Self::Quiet,
+            (false, true) => Self::Verbose,
+            (false, false) => Self::Normal,
+        }
+    }
+}
+
 /// Display of a run that goes on.
 pub(super) struct Display<'a> {
     noise: Noise,

@@ -1,23 +1,24 @@
 //! The error of a run that did not complete, with what to do next.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nmiprof_wire::FatalCause;
 
-use super::Args;
 use crate::machine::{Boot, Ending};
 
 /// A run that did not complete.
 #[derive(Debug)]
 pub struct EndedError {
     boot: Box<Boot>,
-    file: PathBuf,
+    /// The capture, where one was to be kept.
+    file: Option<PathBuf>,
 }
 
 impl EndedError {
-    pub(super) fn new(boot: Boot, args: &Args) -> Self {
-        Self { boot: Box::new(boot), file: args.output.clone() }
+    /// Says that a run did not complete; `file` is its capture, if it is kept.
+    pub(in crate::commands) fn new(boot: Boot, file: Option<&Path>) -> Self {
+        Self { boot: Box::new(boot), file: file.map(Path::to_path_buf) }
     }
 
     /// Returns how the machine ended.
@@ -27,13 +28,14 @@ impl EndedError {
     }
 
     fn advice(&self) -> String {
-        let file = self.file.display();
+        let file = self.file.as_deref().map(Path::display);
         match self.ending() {
             Ending::Fatal(report) if report.cause == FatalCause::Configuration => {
-                "correct what it names, and record again".to_owned()
+                "correct what it names, and try again".to_owned()
             }
             Ending::Fatal(_) | Ending::Speechless(_) => {
-                format!("that is a defect of the kernel: keep {file} and report it")
+                let keep = file.map(|file| format!("keep {file} and ")).unwrap_or_default();
+                format!("that is a defect of the kernel: {keep}report it")
             }
             Ending::Hang { has_begun: true } => {
                 "give it more time by --timeout, or less to do by --duration or -c".to_owned()
@@ -47,7 +49,8 @@ impl EndedError {
                 "correct --qemu-arg or --memory; -v shows the whole command line".to_owned()
             }
             Ending::Completed | Ending::Unfinished | Ending::Interrupted => {
-                format!("`nmiprof info -i {file}` shows what arrived; record again")
+                let see = file.map(|file| format!("`nmiprof info -i {file}` shows what arrived; "));
+                format!("{}try again", see.unwrap_or_default())
             }
         }
     }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use nmiprof_wire::PmuKind;
 use serde::Serialize;
 
 use super::profile::{Profile, Row};
 use crate::capture::{Identity, Record, RunInfo, WorkloadOutcome};
 use crate::commands::processes::{JsonProcess, json_processes};
-use crate::commands::summary;
+use crate::commands::{pmu, summary};
 
 /// Version of this form; raised when a name changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
@@ -20,6 +19,8 @@ pub(super) struct Report<'a> {
     build_id: String,
     pmu_kind: &'static str,
     pmu_name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pmu_fallback: &'a str,
     deterministic: bool,
     events: Vec<EventReport<'a>>,
     samples: u64,
@@ -41,6 +42,12 @@ pub(super) struct Report<'a> {
 struct EventReport<'a> {
     event: &'a str,
     sampling: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    formula: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running_pct: Option<f64>,
     samples: u64,
     rows: Vec<JsonRow<'a>>,
 }
@@ -64,16 +71,14 @@ impl<'a> Report<'a> {
         limit_pct: f64,
     ) -> Self {
         let total = record.accounts().total();
-        let event = |profile: &'a Profile| EventReport::new(run, profile, limit_pct);
+        let event = |profile: &'a Profile| EventReport::new(run, record, profile, limit_pct);
         let fatal = record.messages().fatal().map(|_| summary::fatal_text(record));
         Self {
             schema_version: SCHEMA_VERSION,
             build_id: run.build_id.to_string(),
-            pmu_kind: match run.pmu_kind {
-                PmuKind::Hardware => "hardware",
-                PmuKind::Virtual => "virtual",
-            },
+            pmu_kind: pmu::pmu_kind(run),
             pmu_name: &run.pmu_name,
+            pmu_fallback: &run.pmu_fallback,
             deterministic: run.deterministic,
             events: profiles.iter().map(event).collect(),
             samples: record.samples(),
@@ -92,12 +97,16 @@ impl<'a> Report<'a> {
 }
 
 impl<'a> EventReport<'a> {
-    fn new(run: &RunInfo, profile: &'a Profile, limit_pct: f64) -> Self {
+    fn new(run: &'a RunInfo, record: &Record, profile: &'a Profile, limit_pct: f64) -> Self {
         let sampled = run.events.get(usize::from(profile.event));
+        let total = record.pmu().total(profile.event);
         let rows = profile.rows_from(limit_pct).map(|row| JsonRow::new(profile, row));
         Self {
             event: &profile.name,
             sampling: sampled.map_or_else(String::new, |event| summary::sampling_text(event.sampling)),
+            formula: sampled.map(|event| &*event.formula).filter(|formula| !formula.is_empty()),
+            count: total.and_then(|total| total.scaled),
+            running_pct: total.and_then(|total| total.running_pct()),
             samples: profile.samples,
             rows: rows.collect(),
         }

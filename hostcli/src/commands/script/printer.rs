@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::fields::Fields;
-use crate::capture::{Owner, RunInfo, Sample, SampleBlock};
+use super::order::Waiting;
+use crate::capture::{ChainTree, Owner, Processes, RunInfo};
 use crate::symbols::{Resolved, SourceFrame, Symbols, UNKNOWN};
 
 /// Most texts that are kept; then all are forgotten and made again.
@@ -18,6 +19,15 @@ pub(super) struct Printer<'run, 'elf> {
     symbols: Option<Symbols<'elf>>,
     has_inlines: bool,
     texts: HashMap<(Owner, u64, Role), String>,
+}
+
+/// What the chains and processes of samples are found in.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    /// The call chains.
+    pub(super) chains: &'a ChainTree,
+    /// The processes.
+    pub(super) processes: &'a Processes,
 }
 
 /// What an address is printed as.
@@ -41,44 +51,44 @@ impl<'run, 'elf> Printer<'run, 'elf> {
         Self { run, fields, symbols, has_inlines, texts: HashMap::new() }
     }
 
-    /// Prints one sample, with its call chain if `has_chain`.
+    /// Prints one sample.
     pub(super) fn print(
         &mut self,
-        block: &SampleBlock<'_>,
-        sample: &Sample,
-        has_chain: bool,
+        origin: Origin<'_>,
+        waiting: &Waiting,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        self.print_head(block, sample, out)?;
+        let sample = &waiting.sample;
+        self.print_head(waiting, out)?;
         if !self.fields.has_place() {
             return writeln!(out);
         }
-        let owner = |ip| block.processes.owner(sample.process, ip);
-        if !has_chain {
+        let owner = |ip| origin.processes.owner(sample.process, ip);
+        if !waiting.has_chain {
             let gap = if self.fields.has_head() { " " } else { "" };
             return write!(out, "{gap}{}", self.text(owner(sample.ip), sample.ip, Role::Line));
         }
         writeln!(out)?;
         out.write_all(self.text(owner(sample.ip), sample.ip, Role::Innermost).as_bytes())?;
-        for ip in block.chains.callers(sample.chain) {
+        for ip in origin.chains.callers(sample.chain) {
             out.write_all(self.text(owner(ip), ip, Role::Caller).as_bytes())?;
         }
         writeln!(out)
     }
 
-    fn print_head(&self, block: &SampleBlock<'_>, sample: &Sample, out: &mut impl Write) -> io::Result<()> {
+    fn print_head(&self, waiting: &Waiting, out: &mut impl Write) -> io::Result<()> {
         let mut gap = "";
         if self.fields.cpu {
-            write!(out, "[{:03}]", block.cpu)?;
+            write!(out, "[{:03}]", waiting.cpu)?;
             gap = " ";
         }
         if self.fields.time {
-            let (seconds, us) = self.run.seconds_and_us(sample.time);
+            let (seconds, us) = self.run.seconds_and_us(waiting.sample.time);
             write!(out, "{gap}{seconds:5}.{us:06}:")?;
             gap = " ";
         }
         if self.fields.event {
-            write!(out, "{gap}{}:", self.run.event_name(block.event))?;
+            write!(out, "{gap}{}:", self.run.event_name(waiting.event))?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use nmiprof_wire::NmiEntry;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::commands::record::values::choice;
+use crate::commands::flags::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
 use crate::cost::{Cost, Phase, Scenario, measure};
 use crate::machine::{Consent, find_or_install};

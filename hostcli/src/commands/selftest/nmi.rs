@@ -13,7 +13,7 @@ use super::display::Display;
 use super::map::{Map, Page};
 use super::table;
 use super::workers::run_all;
-use crate::commands::record::values::choice;
+use crate::commands::flags::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
 use crate::images::Image;
 use crate::machine::{Consent, find_or_install};

@@ -11,7 +11,7 @@ use nmiprof_wire::{FaultReturn, NestedReturn, NmiEntry, Unmask};
 
 use super::workers::{News, run_all};
 use crate::capture::clean;
-use crate::commands::record::values::choice;
+use crate::commands::flags::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
 use crate::images;
 use crate::machine::{Consent, find_or_install};

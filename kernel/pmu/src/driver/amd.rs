@@ -1,7 +1,7 @@
 //! AMD's three interfaces.
 //!
 //! Sources: APM volume 2, "Performance Monitoring Counters" and "Performance Monitoring Version 2"; the PPRs of
-//! families 17H and 19H for the same registers.
+//! families 17H and 19H for the same registers; the BKDGs of families 0FH and 10H for the width of event codes.
 //!
 //! | interface | what | MSR |
 //! |---|---|---|
@@ -34,14 +34,18 @@ pub(crate) const AMD_CORE_COUNTERS: u8 = 6;
 pub(crate) const AMD_V2_COUNTERS_MAX: u8 = 15;
 const _: () = assert!(AMD_V2_COUNTERS_MAX as usize <= GENERAL_MAX);
 
+/// First family whose event codes have 12 bits: before it the select's bits above 31 are reserved.
+const FAMILY_OF_WIDE_CODES: u16 = 0x10;
+
 /// Returns the registers of the legacy interface.
-pub(super) const fn legacy() -> Registers {
+pub(super) const fn legacy(family: u16) -> Registers {
+    let high = if family < FAMILY_OF_WIDE_CODES { 0 } else { select::EVENT_HIGH };
     Registers {
         select_first: 0xc001_0000,
         count_first: 0xc001_0004,
         stride: 1,
         general_max: AMD_LEGACY_COUNTERS,
-        select_valid: SELECT_VALID,
+        select_valid: SELECT_VALID | high,
         write_bits: 64,
         fixed: None,
         global: None,
@@ -56,7 +60,7 @@ pub(super) const fn core_extension() -> Registers {
         count_first: 0xc001_0201,
         stride: 2,
         general_max: AMD_CORE_COUNTERS,
-        ..legacy()
+        ..legacy(FAMILY_OF_WIDE_CODES)
     }
 }
 
@@ -66,5 +70,4 @@ pub(super) const fn perfmon_v2() -> Registers {
     Registers { general_max: AMD_V2_COUNTERS_MAX, global: Some(global), ..core_extension() }
 }
 
-const SELECT_VALID: u64 =
-    select::EVENT | select::UMASK | select::EDGE | select::INV | select::CMASK | select::EVENT_HIGH;
+const SELECT_VALID: u64 = select::EVENT | select::UMASK | select::EDGE | select::INV | select::CMASK;

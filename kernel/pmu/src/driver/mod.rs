@@ -303,7 +303,7 @@ impl<B: MsrBus, D: Defect> CounterUnit for Driver<B, D> {
 const fn registers_of(capabilities: &Capabilities) -> Registers {
     match capabilities.interface {
         Interface::Intel { version } => intel::registers(version, capabilities),
-        Interface::AmdLegacy => amd::legacy(),
+        Interface::AmdLegacy => amd::legacy(capabilities.family),
         Interface::AmdCoreExtension => amd::core_extension(),
         Interface::AmdPerfMonV2 => amd::perfmon_v2(),
     }

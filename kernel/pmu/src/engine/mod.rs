@@ -94,7 +94,7 @@ impl<U: CounterUnit> Engine<U> {
         }
     }
 
-    /// Replaces the events, zeroes their counts, and plans the turns; `usable` are the counters that may be used.
+    /// Replaces the events, zeroes all counts, and plans the turns; `usable` are the counters that may be used.
     ///
     /// # Errors
     /// A [`ScheduleError`] says what does not fit. The engine then has the events that it had.
@@ -109,6 +109,8 @@ impl<U: CounterUnit> Engine<U> {
             *slot = Some(Event::new(request, &self.settings));
         }
         self.turn = 0;
+        self.counts = EngineCounts::default();
+        self.throttle.forget_account();
         Ok(())
     }
 
@@ -171,7 +173,6 @@ impl<U: CounterUnit> Engine<U> {
         self.leave_turn(now);
         self.unit.end_pmi();
         for index in set_bits(core::mem::take(&mut self.owed)) {
-            self.counts.stopped_overflows = self.counts.stopped_overflows.wrapping_add(1);
             if let Some(event) = self.event_mut(index) {
                 event.skipped(1);
             }
@@ -207,6 +208,16 @@ impl<U: CounterUnit> Engine<U> {
         self.unit.end_pmi();
     }
 
+    /// Accounts for the time that a change of turn has taken: the events were to be counted, and no counter counted.
+    ///
+    /// # Context
+    /// An NMI of the CPU, right after `tick`.
+    pub fn end_tick(&mut self, now: u64) {
+        if self.is_running && self.is_multiplexed() {
+            self.account(now, false);
+        }
+    }
+
     /// Tells whether an NMI that nobody else explains is a late one of a counter; each `true` is one claim.
     ///
     /// # Context
@@ -215,6 +226,11 @@ impl<U: CounterUnit> Engine<U> {
         let is_late = self.late.claim(now);
         self.counts.late = self.counts.late.wrapping_add(u64::from(is_late));
         is_late
+    }
+
+    /// Counts a late NMI that was not the counters' own: the bus raised it.
+    pub const fn count_late(&mut self) {
+        self.counts.late = self.counts.late.wrapping_add(1);
     }
 
     /// Notes that a late NMI was explained by somebody else: it will not be claimed.
@@ -291,10 +307,9 @@ impl<U: CounterUnit> Engine<U> {
                 // Owed twice: the NMI has not come since the turn before.
                 event.skipped(u64::from(self.owed & bit(index) != 0));
                 self.owed |= bit(index);
-            } else if overflowed.contains(counter) {
-                self.counts.stopped_overflows = self.counts.stopped_overflows.wrapping_add(1);
             }
         }
+        self.counts.stopped_overflows = self.counts.stopped_overflows.wrapping_add(u64::from(in_flight));
         self.active = CounterSet::EMPTY;
         self.on_counter = [None; Counter::COUNT];
         self.late.expect(in_flight, now);

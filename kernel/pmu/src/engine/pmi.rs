@@ -45,6 +45,7 @@ impl<U: CounterUnit> Engine<U> {
         if handled == 0 {
             self.counts.spurious = self.counts.spurious.wrapping_add(1);
         } else {
+            self.counts.merged = self.counts.merged.wrapping_add(u64::from(handled > 1));
             self.expect_late(found, &clock);
             if self.throttle.is_on() {
                 self.limit(begin, clock(), &mut sink);

@@ -108,6 +108,11 @@ impl Throttle {
         self.busy_ticks <= self.allowance(self.window_ticks) && self.end_episode(now)
     }
 
+    /// Forgets how often it tripped, and for how long.
+    pub const fn forget_account(&mut self) {
+        (self.episodes, self.throttled_ticks) = (0, 0);
+    }
+
     /// Tells whether the counters are to be stopped.
     #[must_use]
     pub const fn is_throttled(&self) -> bool {

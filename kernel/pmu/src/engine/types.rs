@@ -93,6 +93,8 @@ pub struct EngineCounts {
     pub late: u64,
     /// NMIs in which no counter had overflowed: late ones, and those of others.
     pub spurious: u64,
+    /// NMIs in which more than one overflow was found.
+    pub merged: u64,
     /// Overflows of counters that were stopped, or whose event had left them, before the NMI came.
     pub stopped_overflows: u64,
     /// Times that counters overflowed again and again, and were all restarted.

@@ -10,14 +10,18 @@
 //! 2. After an access that may change it, the timer is armed for the earliest *delivery*: an overflow and the latency
 //!    after it. A timer that would interrupt a masked LVT entry is not armed.
 //! 3. NMIs that the model is found to have delivered are matched with the timer's: if the timer has run out, the
-//!    first of them was the timer's; each further one is raised by a self-NMI ([`Line::raise`]). If the timer still
-//!    runs (the access came between the overflow and the timer's end), it is stopped, and all are raised.
+//!    first of them was the timer's; if it was armed for this one and still runs (the access came between the
+//!    overflow and the timer's end), the first is left to it. Each further one is raised by a self-NMI ([`Line::raise`]).
 //!
-//! So no NMI is lost and none is doubled. An NMI of the timer that belongs to no delivery is told by
-//! [`ClockedModel::take_strays`], so that whoever handles it need not call it unknown. It arises when the deadline is
-//! beyond the timer's 32 bits, which is then armed in parts, and when the timer runs out while a write is under way
-//! that makes it needless: the time between the last look at the clock and the arming of the timer is all that is
-//! not guarded.
+//! So no NMI is lost and none is doubled. What makes that hard is that the timer may end between any two steps of
+//! this code, and neither "it has run out" nor "it still runs" stays true while one acts on it. The first does, until
+//! the timer is armed again. So a timer that ends within [`GUARD_TICKS`] is never touched: its NMI will come, and the
+//! access that it brings arms the timer for what is next then. A nearer deadline that comes up in that time waits for
+//! the same access.
+//!
+//! An NMI of the timer that belongs to no delivery is told by [`ClockedModel::take_strays`], so that whoever handles
+//! it need not call it unknown. There are two kinds: the deadline is beyond the timer's 32 bits, which is then armed
+//! in parts; or the counter was stopped when the timer was about to end. Hardware has the second kind too: late NMIs.
 //!
 //! Events have no privilege level here: the clock can't tell user code from the kernel. A counter counts if it counts
 //! at any level; who wants one level filters the samples.
@@ -39,6 +43,10 @@ use crate::profiles::Profile;
 /// interrupt before the overflow. Under QEMU with `-icount` a count of N ends N + 1 instructions after the store that
 /// arms it, which is late enough; the tick is for clocks that are cut to whole ticks.
 pub const MARGIN_TICKS: u64 = 1;
+
+/// Ticks before its end in which the timer is left alone: more than pass between a look at the clock and the arming
+/// of the timer that follows from it.
+pub const GUARD_TICKS: u64 = 256;
 
 /// Overflows and deliveries that one access follows; the next access goes on. More than there can be: a counter
 /// overflows once in the at least 2^40 events that it holds.
@@ -90,6 +98,8 @@ struct Armed {
     deadline: u64,
     /// When the timer ends at the earliest; before the deadline if that is far.
     end: u64,
+    /// Whether its NMI is that of a delivery which the model has made already.
+    is_owed: bool,
 }
 
 impl<L: Line> ClockedModel<L> {
@@ -209,32 +219,39 @@ impl<L: Line> ClockedModel<L> {
         rate(signal).map_or(u64::MAX, |rate| rate.ticks(rate.events(self.present).saturating_add(events)))
     }
 
-    /// Raises the NMIs that were delivered, but for the one that the timer raised; tells whether the timer is free.
+    /// Raises the NMIs that were delivered, but for the one that is the timer's; tells whether the timer is free.
     #[inline]
     fn match_timer(&mut self) -> bool {
         let delivered = self.model.take_nmis();
         let is_due = self.timer.is_some_and(|armed| self.present >= armed.end);
-        if delivered == 0 && !is_due {
-            return false;
-        }
-        self.settle(delivered)
+        (delivered != 0 || is_due) && self.settle(delivered)
     }
 
     fn settle(&mut self, delivered: u32) -> bool {
         let has_run_out = self.timer.is_some() && self.line.remaining() == 0;
-        if delivered == 0 && !has_run_out {
-            return false;
-        }
-        if self.timer.take().is_some() && !has_run_out {
-            self.line.arm(0);
-        }
-        if delivered == 0 {
-            self.strays = self.strays.saturating_add(1);
-        }
-        for _ in u32::from(has_run_out)..delivered {
+        let by_timer =
+            u32::from(if has_run_out { self.take_timers_nmi(delivered) } else { self.owe_nmi(delivered) });
+        for _ in by_timer..delivered {
             self.line.raise();
         }
-        true
+        self.timer.is_none()
+    }
+
+    /// Forgets a timer that has run out; tells whether its NMI is one of these.
+    fn take_timers_nmi(&mut self, delivered: u32) -> bool {
+        let is_new = self.timer.take().is_some_and(|armed| !armed.is_owed);
+        if is_new && delivered == 0 {
+            self.strays = self.strays.saturating_add(1);
+        }
+        is_new && delivered != 0
+    }
+
+    /// Leaves one of these NMIs to the timer that was armed for it and ends any moment; tells whether it did.
+    fn owe_nmi(&mut self, delivered: u32) -> bool {
+        let present = self.present;
+        let own =
+            self.timer.as_mut().filter(|armed| !armed.is_owed && armed.deadline <= present && delivered != 0);
+        own.map(|armed| armed.is_owed = true).is_some()
     }
 
     /// Arms the timer for the next delivery, if it is not.
@@ -243,21 +260,14 @@ impl<L: Line> ClockedModel<L> {
         if self.timer.map_or(u64::MAX, |armed| armed.deadline) == deadline {
             return;
         }
-        self.forget_timer();
         let now = self.elapsed();
+        if self.timer.is_some_and(|armed| now.saturating_add(GUARD_TICKS) >= armed.end) {
+            return;
+        }
         let ticks = if deadline == u64::MAX { 0 } else { timer_ticks(now, deadline) };
         self.line.arm(ticks);
-        self.timer = (ticks != 0).then_some(Armed { deadline, end: now.saturating_add(u64::from(ticks)) });
-    }
-
-    /// Gives up what the timer is armed for; if it has run out by now, its NMI is a stray.
-    fn forget_timer(&mut self) {
-        if let Some(armed) = self.timer.take()
-            && self.elapsed() >= armed.end
-            && self.line.remaining() == 0
-        {
-            self.strays = self.strays.saturating_add(1);
-        }
+        let end = now.saturating_add(u64::from(ticks));
+        self.timer = (ticks != 0).then_some(Armed { deadline, end, is_owed: false });
     }
 }
 

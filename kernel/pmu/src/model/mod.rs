@@ -11,7 +11,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `register.rs` | the registers that both vendors have, and reading them |
+//! | `register.rs` | the registers that both vendors have: reset, reading, writing what is let through |
 //! | `intel.rs`, `amd.rs` | which register has which number, what may be written, what a write does |
 //! | `signal.rs` | which event an event select names |
 //! | `slot.rs` | one counter |
@@ -27,6 +27,7 @@
 //!
 //! # Context
 //! Any. The virtual PMU runs inside NMIs: nothing here locks, allocates, panics or loops without a bound.
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod amd;
 mod clocked;
@@ -44,7 +45,7 @@ use crate::bus::{GeneralProtection, MsrBus};
 use crate::counter::{Counter, CounterSet};
 use crate::profiles::{Profile, Registers};
 
-pub use clocked::{ClockedModel, Line, MARGIN_TICKS};
+pub use clocked::{ClockedModel, GUARD_TICKS, Line, MARGIN_TICKS};
 pub use counting::{NextOverflow, Privilege};
 pub use delivery::{IN_FLIGHT_MAX, Interrupts};
 pub use flaw::Flaw;

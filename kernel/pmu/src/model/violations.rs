@@ -7,7 +7,7 @@
 /// | field | what the manuals say |
 /// |---|---|
 /// | `written_while_counting` | stop a counter before writing it, or the events around the write are lost (PPR, "`PERF_CTL`": disable, change, enable) |
-/// | `changed_while_enabled` | disable a counter before its event is changed (the same) |
+/// | `changed_while_counting` | disable a counter before its event is changed (the same); the global register does that as well as EN, for both have to be set (SDM volume 3, `IA32_PERF_GLOBAL_CTRL`) |
 /// | `started_with_overflow` | clear the overflow before a value is reloaded or an event is set up (SDM volume 3, `IA32_PERF_GLOBAL_OVF_CTRL`) |
 /// | `unmasked_with_overflow` | acknowledge overflows before the LVT entry is unmasked (Intel; see [`super::Flaw::RaisesOnUnmask`]) |
 /// | `reserved_bits` | write reserved bits as 0: AMD's registers and the LVT entry ignore them |
@@ -17,8 +17,8 @@
 pub struct Violations {
     /// A counter was written while it counted.
     pub written_while_counting: u32,
-    /// The event of a counter was changed while it was enabled before and after.
-    pub changed_while_enabled: u32,
+    /// The event of a counter was changed while it counted, and it was not stopped by that.
+    pub changed_while_counting: u32,
     /// A counter began to count while the global status said that it had overflowed.
     pub started_with_overflow: u32,
     /// The LVT entry was unmasked while the global status said that a counter had overflowed (Intel).

@@ -9,11 +9,12 @@
 //! they were meant to.
 
 mod entry;
+mod late;
 mod port;
 mod sources;
 
 use nmiprof_pmu::CountdownTimer;
-use nmiprof_wire::{CaseReport, Dispatch, Failure, Frame, NmiCounters, NmiEntry, Options};
+use nmiprof_wire::{CaseReport, Dispatch, Failure, Frame, NmiCounters, NmiEntry, Options, PmuChoice};
 
 use crate::arch::hold::{Hold, Place};
 use crate::arch::percpu::PerCpu;
@@ -43,6 +44,14 @@ pub fn run(options: &Options<'_>, cpu: &'static PerCpu, session: &mut Session) {
     cpu.apic.mask_timer();
     cpu.nmi.staging.end();
     info!("dispatch: {} situations, {} with failures", stage.staged, stage.failed);
+}
+
+/// Stages NMIs that come late, or seem to, and sends what came of each.
+pub fn run_late(options: &Options<'_>, cpu: &'static PerCpu, session: &mut Session) {
+    let mut stage = Stage { cpu, mode: options.dispatch, entry: options.nmi_entry, staged: 0, failed: 0 };
+    late::claims(&mut stage, session, options.pmu == PmuChoice::ModelAmd);
+    cpu.nmi.staging.end();
+    info!("late NMIs: {} situations, {} with failures", stage.staged, stage.failed);
 }
 
 /// What raises an NMI.

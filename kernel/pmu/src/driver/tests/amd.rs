@@ -4,7 +4,7 @@
 
 use super::{CYCLES, EARLY, EN, LATE, Lvt, NMI, NMI_MASKED, Read, Script, Write};
 use super::{capabilities, cycles, driver, general, minus};
-use crate::capabilities::Interface;
+use crate::capabilities::{Capabilities, Interface};
 use crate::counter::CounterSet;
 use crate::driver::{Driver, Handling, Sound, Unmask};
 use crate::unit::{CounterUnit, Encoding, select};
@@ -146,4 +146,12 @@ fn an_event_code_of_twelve_bits_reaches_the_select_and_intels_any_bit_does_not()
     assert_eq!(unit.load_max(general(0)), 1 << 47);
 }
 
-use crate::capabilities::Capabilities;
+#[test]
+fn the_first_families_have_event_codes_of_eight_bits() {
+    for (family, high) in [(6, 0), (0xf, 0), (0x10, select::EVENT_HIGH)] {
+        let legacy = Capabilities { family, ..capabilities(Interface::AmdLegacy) };
+        let mut unit = driver(Script::default(), legacy, EARLY);
+        unit.program(general(0), Some(Encoding { select: 0x3c | select::EVENT_HIGH, ..cycles() }));
+        assert_eq!(unit.bus().take_log(), [Write(0xc001_0000, CYCLES | high)], "family {family:#x}");
+    }
+}

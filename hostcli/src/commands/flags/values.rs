@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 /// Returns a parser that lists the names of all values in the help and in errors.
 pub(in crate::commands) fn choice<T>(
@@ -15,6 +15,18 @@ where
 {
     let names = all.iter().map(|value| name(*value));
     PossibleValuesParser::new(names).try_map(|word| word.parse::<T>())
+}
+
+/// Returns the same parser with a description of every value in the long help.
+pub(in crate::commands) fn described<T>(
+    all: &'static [(T, &'static str)],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + FromStr<Err = &'static str> + Send + Sync + 'static,
+{
+    let values = all.iter().map(|(value, about)| PossibleValue::new(name(*value)).help(*about));
+    PossibleValuesParser::new(values).try_map(|word| word.parse::<T>())
 }
 
 pub(super) fn on_off() -> impl TypedValueParser<Value = bool> {
@@ -32,4 +44,9 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 pub(super) fn word(text: &str) -> Result<String, &'static str> {
     let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
     is_word.then(|| text.to_owned()).ok_or("expected a name without spaces")
+}
+
+/// Accepts events that can be one word of the kernel command line.
+pub(super) fn event_word(text: &str) -> Result<String, &'static str> {
+    word(text).map_err(|_| "expected events separated by commas, without spaces")
 }

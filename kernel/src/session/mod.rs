@@ -1,16 +1,12 @@
 //! One run: sample the workloads for as long as was asked, and tell the host about it.
 
+mod counting;
+
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::vec;
 use alloc::vec::Vec;
 
-use nmiprof_pmu::TimerPmu;
-use nmiprof_pmu::engine::Throttle;
 use nmiprof_ring::{Producer, Ring};
-use nmiprof_wire::{
-    ClockKind, Frame, Hello, Line, Options, ProcessEnd, SCHEMA_HASH, Sampling, Stress, WIRE_VERSION,
-};
+use nmiprof_wire::{ClockKind, Frame, Hello, Line, Options, ProcessEnd, SCHEMA_HASH, Stress, WIRE_VERSION};
 
 use crate::arch::build_id::build_id;
 use crate::arch::clock::{self, Frequencies};
@@ -21,17 +17,12 @@ use crate::arch::tick;
 use crate::calibrate::{self, Calibration};
 use crate::drain::{Drain, Space};
 use crate::memory::ring_memory::RingMemory;
-use crate::pmu::events::{RunEvent, Wanted};
+use crate::pmu::events::RunEvent;
 use crate::pmu::{self, Place, Pmu};
 use crate::process::Process;
-use crate::sampler::{Detail, Kept, Sampler};
+use crate::sampler::Kept;
 use crate::workloads::Task;
 use crate::{info, report, stream, thread, warning};
-
-/// Instructions of the longest sample: a full call chain, page faults, and a nested NMI.
-const LONGEST_SAMPLE_INSTRUCTIONS: u64 = 2048;
-/// Samples of the longest kind that a slow machine takes in a second: one in 50 microseconds.
-const LONGEST_SAMPLES_PER_SECOND: u64 = 20_000;
 
 /// Everything that one run needs.
 pub struct Session {
@@ -98,101 +89,6 @@ impl Session {
         for task in tasks {
             task.measure_step(self.calibration.clock);
         }
-    }
-
-    /// Finds out what is to be counted, and asks the counters for it.
-    fn set_events(&mut self) {
-        let Some(registers) = &self.pmu.registers else {
-            let name = pmu::timer::event_name(self.options.events, self.calibration.clock);
-            self.kept = pmu::timer::kept(self.options.events);
-            self.events = vec![RunEvent::new(name, self.options.sampling)];
-            return;
-        };
-        let usable = registers.usable;
-        let wanted =
-            Wanted::new(&self.options, &self.pmu, &registers.capabilities).unwrap_or_else(|why| refuse(&why));
-        let mut counters = self.pmu.take_counters().expect("sampling is off");
-        counters.set_events(&wanted.requests, usable).unwrap_or_else(|error| {
-            refuse(&format!("events={}: {error}", self.options.events));
-        });
-        (self.events, self.kept) = (wanted.events, wanted.kept);
-        self.pmu.give_back(Some(counters));
-    }
-
-    /// Starts to sample.
-    ///
-    /// # Panics
-    /// If sampling is on already.
-    pub fn start(&mut self) {
-        self.begin();
-        if self.pmu.registers.is_some() {
-            self.start_counters();
-        } else {
-            let period = self.timer_period();
-            self.start_timer(period);
-            info!("sampling: one {} sample every {period} events", self.events[0].info().name);
-        }
-    }
-
-    /// Returns the period that the timer is to count.
-    fn timer_period(&self) -> u64 {
-        match self.options.sampling {
-            Sampling::Frequency(hz) => (self.frequencies.apic_timer_hz / hz).max(1),
-            Sampling::Period(events) => events,
-            Sampling::Count => u64::MAX,
-        }
-    }
-
-    /// Begins to account for overflows and drops: those of the self-test don't count.
-    pub fn begin(&mut self) {
-        self.cpu.nmi.counters.overflows.reset();
-        self.cpu.nmi.counters.throttled.reset();
-        self.drain.begin(self.events.len());
-    }
-
-    fn start_timer(&mut self, period: u64) {
-        let mut timer = TimerPmu::new(self.cpu.apic, self.calibration.resume_ticks);
-        timer.set_period(period);
-        let ring = self.ring.take().expect("sampling is off");
-        let throttle = self.timer_throttle(period);
-        self.start_sampler(Sampler::with_timer(timer, ring, self.detail(), throttle));
-    }
-
-    /// Returns the throttle that a period of the timer needs: none if it is so long that the handler can't have the
-    /// share that it may have, whatever it does.
-    fn timer_throttle(&self, period: u64) -> Throttle {
-        let percent = self.options.cpu_percent_max;
-        let longest_sample_ticks = match self.calibration.clock {
-            ClockKind::Instructions => LONGEST_SAMPLE_INSTRUCTIONS,
-            ClockKind::Time => self.frequencies.tsc_hz / LONGEST_SAMPLES_PER_SECOND,
-        };
-        if period.saturating_mul(u64::from(percent)) >= 100 * longest_sample_ticks {
-            return Throttle::OFF;
-        }
-        let window_ticks = self.frequencies.tsc_hz / u64::from(self.options.tick_hz.max(1));
-        let mut throttle = Throttle::new(window_ticks, percent);
-        throttle.set_overhead(self.calibration.sample_ticks.unwrap_or_default());
-        throttle
-    }
-
-    fn start_counters(&mut self) {
-        let counters = self.pmu.take_counters().expect("sampling is off");
-        let ring = self.ring.take().expect("sampling is off");
-        let (needs_tick, multiplexed) = (counters.needs_tick(), counters.is_multiplexed());
-        let sampler = Sampler::with_counters(self.cpu.apic, counters, ring, self.detail());
-        self.needs_tick = needs_tick;
-        self.start_sampler(sampler);
-        let turns = if multiplexed { ", in turns" } else { "" };
-        info!("counting: {} events{turns}", self.events.len());
-    }
-
-    fn start_sampler(&self, sampler: Sampler) {
-        let started = self.cpu.nmi.start(self.cpu.apic, Box::new(sampler));
-        assert!(started.is_ok(), "the self-test has started the same timer");
-    }
-
-    const fn detail(&self) -> Detail {
-        Detail { chains: self.options.chains, spaces: self.has_processes, kept: self.kept }
     }
 
     /// Tells what the PMU offers.
@@ -323,9 +219,9 @@ impl Session {
 /// What experiments do instead of [`Session::start`] and the rest.
 #[cfg(feature = "selftest")]
 impl Session {
-    /// Samples one piece of code.
+    /// Samples one piece of code, however short the period is.
     pub fn sample(&mut self, period: u64, code: impl FnOnce()) {
-        self.start_timer(period);
+        self.start_timer(period, nmiprof_pmu::engine::Throttle::OFF);
         code();
         self.stop();
     }

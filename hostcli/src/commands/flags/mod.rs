@@ -1,0 +1,19 @@
+//! Flags that several commands share, and the words of the kernel command line that they become.
+//!
+//! - [`MachineArgs`]: the machine;
+//! - [`WorkArgs`]: what runs on it, and how long;
+//! - [`PmuArgs`]: what counts; [`EventArgs`]: which events;
+//! - [`programs`]: user programs, packed for the kernel;
+//! - [`values`]: from the text of a flag to its value.
+
+mod events;
+mod machine;
+mod pmu;
+pub(super) mod programs;
+pub(super) mod values;
+mod work;
+
+pub use events::EventArgs;
+pub use machine::MachineArgs;
+pub use pmu::PmuArgs;
+pub use work::WorkArgs;
