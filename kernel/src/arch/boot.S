@@ -23,7 +23,7 @@
     .asciz "Xen"
     .long pvh_start - {KERNEL_BASE}
 
-// The loader looks for this within the first 32 KiB of the file: the linker script puts it in front of the text.
+// The loader looks for this within the first 32 KiB of the file: the linker script puts it first of all.
 .section .multiboot2, "a", @progbits
 .balign 8
 multiboot2_header:
