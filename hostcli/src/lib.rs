@@ -6,6 +6,7 @@ pub mod capture;
 pub mod commands;
 pub mod cost;
 pub mod images;
+pub mod iso;
 pub mod machine;
 pub mod storm;
 pub mod sweep;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 use nmiprof::commands::{
-    Error, Outcome, demo, doctor, export, info, list, record, report, script, selftest, stat,
+    Error, Outcome, demo, doctor, export, image, info, list, record, report, script, selftest, stat,
 };
 use nmiprof::images::{self, Image};
 use nmiprof_wire::WIRE_VERSION;
@@ -33,6 +33,7 @@ fn run(command: &Command) -> Result<Outcome, Error> {
         Command::Script(args) => script::run(args, &mut out, &mut notes),
         Command::Info(args) => info::run(args, &mut out, &mut notes),
         Command::Export(args) => export::run(args, &mut out, &mut notes),
+        Command::Image(args) => image::run(args, &mut out, &mut notes),
         Command::Doctor(args) => doctor::run(args, &mut out, &mut notes),
         Command::Selftest(args) => selftest::run(args, &mut out, &mut notes),
     }?;
@@ -78,6 +79,8 @@ enum Command {
     Info(info::Args),
     /// Write call paths for other tools, or a flame graph
     Export(export::Args),
+    /// Write a boot image for other machines: a CD or a USB stick, for BIOS and UEFI
+    Image(image::Args),
     /// Examine this host
     Doctor(doctor::Args),
     /// Examine the kernel

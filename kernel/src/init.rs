@@ -6,19 +6,19 @@ use alloc::vec::Vec;
 use nmiprof_wire::{FaultReturn, NmiEntry, Options, RingMode, Unmask};
 
 use crate::arch::apic::LocalApic;
-use crate::arch::boot::BootInfo;
+use crate::arch::boot::{self, BootInfo};
 use crate::arch::gdt::{Ist, Segments};
 use crate::arch::idt;
 use crate::arch::paging::MapError;
 use crate::arch::percpu::PerCpu;
-use crate::arch::{cpu, pic, syscall};
+use crate::arch::{cpu, pic, screen, syscall};
 use crate::memory::reserve::FrameReserve;
 use crate::memory::stack::{self, StackRange};
 use crate::memory::{frames, heap, space};
 use crate::nmi::entry::NmiStack;
 use crate::nmi::{self, entry};
 use crate::workloads::{self, Task};
-use crate::{info, process, report, thread};
+use crate::{info, process, report, thread, warning};
 
 /// Pages of each interrupt stack: a fatal report formats its text there.
 const IST_PAGES: u64 = 6;
@@ -30,18 +30,24 @@ const CPU_0: u16 = 0;
 /// # Errors
 /// [`MapError`] where there is too little.
 pub fn memory(boot: &BootInfo) -> Result<(), MapError> {
-    frames::init(boot.memory(), &[space::image(), boot.module_range()]);
-    space::build(boot.memory())?;
+    let memory = boot.memory();
+    frames::init(memory, boot.modules().iter().chain([&space::image()]));
+    space::build(memory, boot.screen())?;
+    frames::reach_all();
+    screen::init(boot.screen());
     heap::init()?;
-    let usable_bytes: u64 = boot.memory().iter().map(|range| range.end - range.start).sum();
-    info!("memory: {} MiB usable in {} runs", usable_bytes >> 20, boot.memory().len());
+    info!("memory: {} MiB usable in {} runs", memory.bytes() >> 20, memory.runs().len());
+    if boot.modules_refused() > 0 {
+        warning!("{} boot modules don't lie in RAM and are left out", boot.modules_refused());
+    }
     Ok(())
 }
 
 /// Makes processes of the programs in the boot module, if there is one, and thread 0 of what runs now.
 pub fn processes(boot: &BootInfo, options: &Options<'_>) {
     thread::adopt_main(stack::current());
-    process::load_all(boot.module()).unwrap_or_else(|error| report::configuration(format_args!("{error}")));
+    process::load_all(boot::module(boot))
+        .unwrap_or_else(|error| report::configuration(format_args!("{error}")));
     refuse_unsound(options, thread::processes() > 0);
 }
 

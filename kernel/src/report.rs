@@ -1,8 +1,9 @@
-//! Last words: a panic, an exception, a broken invariant or a wrong command line, as a frame.
+//! Last words: a panic, an exception, a broken invariant or a wrong command line, as a frame and on the screen.
 //!
 //! Any of them can come at any moment, also inside an NMI and while another frame is half sent. So this
 //! takes no lock, allocates nothing, opens the line anew, ends the half-sent frame with a zero, and leaves
-//! the machine.
+//! the machine. The screen comes last: it serves whoever stands before a machine whose line is not read, or that has
+//! no line at all.
 
 use core::fmt;
 use core::panic::PanicInfo;
@@ -14,7 +15,8 @@ use x86_64::instructions::interrupts;
 use crate::arch::cpu;
 use crate::arch::exit::exit;
 use crate::arch::frame::IretFrame;
-use crate::arch::serial::Port;
+use crate::arch::screen;
+use crate::arch::serial::{Port, PortError};
 use crate::text::FixedText;
 
 /// Reports a CPU exception that nothing handles.
@@ -50,6 +52,17 @@ pub fn configuration(text: fmt::Arguments<'_>) -> ! {
     fatal(FatalCause::Configuration, text, "", 0)
 }
 
+/// Reports that there is no line, on the screen. Nobody would see a sample, so none is taken.
+pub fn no_line(error: PortError) -> ! {
+    let text = FixedText::<512>::format(format_args!(
+        "nmiprof: there is no serial line, so there is no profile\n\n{error}.\n\n\
+         Samples leave by that port and by no other way. Enable it in the setup of\n\
+         this machine's firmware, as COM1 at 0x3f8, or add a serial card there.\n\nHalted."
+    ));
+    screen::show(text.as_str());
+    exit(ExitCode::Configuration)
+}
+
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let (file, line) = info.location().map_or(("", 0), |location| (location.file(), location.line()));
@@ -67,17 +80,35 @@ fn fatal(cause: FatalCause, text: fmt::Arguments<'_>, file: &str, line: u32) -> 
         send(&Frame::Fatal(fatal));
         #[cfg(feature = "selftest")]
         crate::selftest::rain::check();
+        show(&fatal);
     }
     exit(exit_code(cause))
 }
 
 fn send(frame: &Frame<'_>) {
     let mut line = [0; LINE_BYTES_MAX];
-    if let (Some(mut port), Ok(bytes)) = (Port::open(), encode(frame, &mut line)) {
+    if let (Some(mut port), Ok(bytes)) = (Port::reopen(), encode(frame, &mut line)) {
         port.send(&[0]);
         port.send(bytes);
         port.flush();
     }
+}
+
+/// Puts the report on the screen, if there is one.
+fn show(fatal: &Fatal<'_>) {
+    let Fatal { message, file, line, .. } = *fatal;
+    let what = match fatal.cause {
+        FatalCause::Panic => "the kernel panicked",
+        FatalCause::Invariant => "an NMI invariant is broken",
+        FatalCause::Configuration => "the kernel can't do what it is asked for",
+        FatalCause::Exception => "the kernel took an exception that nothing handles",
+    };
+    let text = if file.is_empty() {
+        FixedText::<768>::format(format_args!("nmiprof: {what}\n\n{message}\n\nHalted."))
+    } else {
+        FixedText::format(format_args!("nmiprof: {what}\n\n{message}\n{file}:{line}\n\nHalted."))
+    };
+    screen::show(text.as_str());
 }
 
 const fn exit_code(cause: FatalCause) -> ExitCode {

@@ -3,7 +3,8 @@
 use nmiprof_wire::{ExitCode, Job, Options};
 use spin::Once;
 
-use crate::arch::boot::BootInfo;
+use crate::arch::boot::{BootInfo, MAPPED_END};
+use crate::arch::screen;
 use crate::memory::stack;
 use crate::session::Session;
 use crate::{arch, info, init, report, selftest, stream};
@@ -13,7 +14,8 @@ static BOOT: Once<BootInfo> = Once::new();
 /// Continues from the boot code: memory first, then everything else on a guarded stack.
 pub fn kernel_main(boot: BootInfo) -> ! {
     let boot = BOOT.call_once(|| boot);
-    stream::open();
+    screen::init(boot.screen().filter(|screen| screen.range().end <= MAPPED_END));
+    stream::open().unwrap_or_else(|error| report::no_line(error));
     info!("nmiprof kernel {}, command line: {}", arch::build_id::build_id(), boot.command_line());
     let Err(error) = init::memory(boot).and_then(|()| stack::continue_on_thread_stack(profile));
     report::configuration(format_args!("not enough memory to start ({error:?}): give the machine more"));

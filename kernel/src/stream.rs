@@ -8,7 +8,7 @@ use core::fmt;
 use nmiprof_wire::{Frame, LINE_BYTES_MAX, Log, LogLevel, encode};
 
 use crate::arch::cpu;
-use crate::arch::serial::Port;
+use crate::arch::serial::{Port, PortError};
 use crate::lock::Mutex;
 use crate::text::FixedText;
 
@@ -19,13 +19,16 @@ struct Stream {
     line: [u8; LINE_BYTES_MAX],
 }
 
-/// Opens the line. Without a UART nothing is sent, and the run goes on unseen.
-pub fn open() {
-    *STREAM.lock() = Port::open().map(|mut port| {
-        // Ends whatever firmware has left on the line.
-        port.send(&[0]);
-        Stream { port, line: [0; LINE_BYTES_MAX] }
-    });
+/// Opens the line.
+///
+/// # Errors
+/// [`PortError`] where there is none: then there is nobody to profile for.
+pub fn open() -> Result<(), PortError> {
+    let mut port = Port::open()?;
+    // Ends whatever firmware has left on the line.
+    port.send(&[0]);
+    *STREAM.lock() = Some(Stream { port, line: [0; LINE_BYTES_MAX] });
+    Ok(())
 }
 
 /// Sends one frame, waiting for the UART.

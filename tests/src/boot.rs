@@ -8,7 +8,7 @@ use std::{env, fs, io};
 use nmiprof::capture::{LogLine, Record};
 use nmiprof::images::{Example, Image};
 use nmiprof::machine::{
-    self, CommandLine, Consent, MachineConfig, Observer, Program, Size, Stop, find_or_install,
+    self, CommandLine, Consent, MachineConfig, Medium, Observer, Program, Size, Stop, find_or_install,
 };
 use nmiprof_program::archive;
 use nmiprof_wire::{Line, Options};
@@ -28,9 +28,11 @@ pub struct Boot {
     /// Programs to run, each with its arguments.
     programs: Vec<Vec<String>>,
     module: Vec<u8>,
+    medium: Option<Medium>,
     memory: Size,
     icount: bool,
     has_exit_device: bool,
+    has_serial_port: bool,
     qemu_args: Vec<String>,
     limit: Duration,
     program: Option<Program>,
@@ -49,9 +51,11 @@ impl Boot {
             kernel_command_line: options.to_string(),
             programs: Vec::new(),
             module: Vec::new(),
+            medium: None,
             memory: Size::mib(256),
             icount: true,
             has_exit_device: true,
+            has_serial_port: true,
             qemu_args: Vec::new(),
             limit: Self::LIMIT,
             program: None,
@@ -84,6 +88,12 @@ impl Boot {
         self
     }
 
+    /// Boots from this medium, which has its own image, command line and programs on it.
+    pub fn medium(mut self, medium: Medium) -> Self {
+        self.medium = Some(medium);
+        self
+    }
+
     /// Sets the memory of the machine.
     pub fn memory(mut self, memory: Size) -> Self {
         self.memory = memory;
@@ -99,6 +109,12 @@ impl Boot {
     /// Leaves out the device by which the kernel ends the machine.
     pub fn without_exit_device(mut self) -> Self {
         self.has_exit_device = false;
+        self
+    }
+
+    /// Leaves out the serial port.
+    pub fn without_serial_port(mut self) -> Self {
+        self.has_serial_port = false;
         self
     }
 
@@ -138,9 +154,11 @@ impl Boot {
         let config = MachineConfig {
             kernel_command_line: self.kernel_command_line,
             module,
+            medium: self.medium,
             memory: self.memory,
             icount: self.icount,
             has_exit_device: self.has_exit_device,
+            has_serial_port: self.has_serial_port,
             extra_args: self.qemu_args,
             limit: self.limit,
             ..MachineConfig::new(self.image.elf(), directory.path().join("line"))

@@ -21,6 +21,8 @@
 pub mod boot;
 pub mod combinations;
 pub mod counts;
+pub mod firmware;
+pub mod monitor;
 pub mod samples;
 pub mod shares;
 pub mod skips;

@@ -15,6 +15,7 @@ pub mod demo;
 pub mod doctor;
 pub mod export;
 pub mod flags;
+pub mod image;
 pub mod info;
 pub mod input;
 pub mod list;
@@ -34,6 +35,7 @@ use std::path::Path;
 
 use crate::capture::{CaptureError, clean};
 use crate::cost::CostError;
+use crate::iso::IsoError;
 use crate::machine::{BootError, ProgramError};
 use crate::sweep::ExamineError;
 use crate::symbols::SymbolError;
@@ -90,6 +92,9 @@ pub enum Error {
     /// The run did not complete.
     #[error(transparent)]
     Ended(#[from] record::EndedError),
+    /// There is no boot image.
+    #[error(transparent)]
+    Iso(#[from] IsoError),
     /// A self-test could not be done.
     #[error(transparent)]
     Selftest(#[from] ExamineError),

@@ -26,7 +26,7 @@ impl CommandLine {
         self
     }
 
-    pub(super) fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut words = self.words.iter();
         let mut command = Command::new(words.next().map_or_else(OsString::new, OsString::clone));
         command.args(words);

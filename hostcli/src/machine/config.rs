@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use nmiprof_wire::ExitCode;
 
+use super::medium::Medium;
+
 /// A machine to boot.
 #[derive(Clone, Debug)]
 pub struct MachineConfig<'a> {
@@ -20,6 +22,8 @@ pub struct MachineConfig<'a> {
     pub module: Vec<u8>,
     /// The kernel command line, as `nmiprof_wire::Options` reads it.
     pub kernel_command_line: String,
+    /// A medium to boot from; then there is no image, no module and no command line but those on it.
+    pub medium: Option<Medium>,
     /// Memory of the machine.
     pub memory: Size,
     /// What executes its instructions.
@@ -30,6 +34,8 @@ pub struct MachineConfig<'a> {
     pub icount: bool,
     /// Whether the machine has the device by which the kernel ends it.
     pub has_exit_device: bool,
+    /// Whether the machine has the serial port that the kernel writes to.
+    pub has_serial_port: bool,
     /// QEMU arguments that follow ours, verbatim, so that they win.
     pub extra_args: Vec<String>,
     /// The file that the serial line is written to. It is emptied first.
@@ -46,20 +52,23 @@ impl<'a> MachineConfig<'a> {
             image,
             module: Vec::new(),
             kernel_command_line: String::new(),
+            medium: None,
             memory: Size::mib(256),
             accel: Accel::Tcg,
             cpu: Accel::Tcg.default_cpu().to_owned(),
             icount: true,
             has_exit_device: true,
+            has_serial_port: true,
             extra_args: Vec::new(),
             line,
             limit: Duration::from_secs(60),
         }
     }
 
-    /// Returns the arguments for QEMU, with the image in the file `image` and the module, if any, in another one.
+    /// Returns the arguments for QEMU, with the image in the file `image`, if one is booted, and the module, if any, in
+    /// another one.
     #[must_use]
-    pub fn arguments(&self, image: &Path, module: Option<&Path>) -> Vec<OsString> {
+    pub fn arguments(&self, image: Option<&Path>, module: Option<&Path>) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
         push(&mut args, "-M pc -cpu");
         args.push(self.cpu.clone().into());
@@ -76,18 +85,28 @@ impl<'a> MachineConfig<'a> {
             push(&mut args, "-device");
             args.push(format!("isa-debug-exit,iobase={:#x},iosize=0x04", ExitCode::PORT).into());
         }
-        push(&mut args, "-chardev");
-        args.push(file_chardev("line", &self.line));
-        push(&mut args, "-serial chardev:line -kernel");
-        args.push(image.into());
-        if let Some(module) = module {
-            push(&mut args, "-initrd");
-            args.push(module.into());
+        if self.has_serial_port {
+            push(&mut args, "-chardev");
+            args.push(file_chardev("line", &self.line));
+            push(&mut args, "-serial chardev:line");
+        } else {
+            push(&mut args, "-serial none");
         }
-        push(&mut args, "-append");
-        args.push(self.kernel_command_line.clone().into());
+        match &self.medium {
+            Some(medium) => args.extend(medium.arguments()),
+            None => self.push_kernel(&mut args, image, module),
+        }
         args.extend(self.extra_args.iter().map(OsString::from));
         args
+    }
+
+    fn push_kernel(&self, args: &mut Vec<OsString>, image: Option<&Path>, module: Option<&Path>) {
+        for (flag, file) in [("-kernel", image), ("-initrd", module)] {
+            if let Some(file) = file {
+                args.extend([flag.into(), file.into()]);
+            }
+        }
+        args.extend(["-append".into(), self.kernel_command_line.clone().into()]);
     }
 }
 
@@ -136,10 +155,13 @@ fn push(args: &mut Vec<OsString>, words: &str) {
 }
 
 /// Returns the option of a character device that writes to a file and never blocks.
-///
-/// QEMU separates options by commas and reads two of them as one in a name.
 fn file_chardev(id: &str, path: &Path) -> OsString {
-    let mut option = OsString::from(format!("file,id={id},path="));
+    with_commas_doubled(&format!("file,id={id},path="), path)
+}
+
+/// Returns an option that ends with a path: QEMU separates options by commas and reads two of them as one in a name.
+pub(super) fn with_commas_doubled(option: &str, path: &Path) -> OsString {
+    let mut option = OsString::from(option);
     for (i, part) in split_at_commas(path).into_iter().enumerate() {
         if i > 0 {
             option.push(",,");
@@ -213,7 +235,7 @@ mod tests {
     use super::*;
 
     fn arguments(config: &MachineConfig<'_>) -> Vec<String> {
-        let args = config.arguments(Path::new("k.elf"), None);
+        let args = config.arguments(Some(Path::new("k.elf")), None);
         args.into_iter().map(|arg| arg.into_string().expect("UTF-8")).collect()
     }
 

@@ -4,6 +4,7 @@
 //! writes, and ends with a [`Boot`] that holds an [`Ending`].
 //!
 //! - [`config`]: what is asked of the machine, and the QEMU command line that it becomes;
+//! - [`medium`]: a CD, disk or USB stick to boot from instead, by the machine's firmware;
 //! - [`program`]: the QEMU executable, and [`install`], where it is missing;
 //! - [`command_line`]: a command and its text form;
 //! - [`process`]: one running QEMU, which ends when its owner does;
@@ -16,6 +17,7 @@ pub mod config;
 pub mod ending;
 pub mod install;
 pub mod line;
+pub mod medium;
 pub mod process;
 pub mod program;
 pub mod supervise;
@@ -23,8 +25,9 @@ pub mod supervise;
 pub use command_line::CommandLine;
 pub use config::{Accel, MachineConfig, Size};
 pub use ending::{Ending, Evidence};
-pub use install::{Consent, find_or_install};
+pub use install::{Consent, InstallError, Packager, Wanted, find_or_install};
 pub use line::{Progress, is_complete};
+pub use medium::{Drive, Medium};
 pub use process::{Exit, StartError};
 pub use program::{Program, ProgramError};
 pub use supervise::{Boot, BootError, GRACE, Observer, Stop, boot};

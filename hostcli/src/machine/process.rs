@@ -47,14 +47,12 @@ impl Machine {
     /// # Errors
     /// [`StartError`] where there is no process to wait for.
     pub fn start(program: &Program, config: &MachineConfig<'_>) -> Result<Self, StartError> {
-        let mut files = vec![write_file(config.image, ".elf").map_err(StartError::Temporary)?];
-        if !config.module.is_empty() {
-            files.push(write_file(&config.module, ".cpio").map_err(StartError::Temporary)?);
-        }
+        let files = write_files(config).map_err(StartError::Temporary)?;
         let stderr = tempfile::tempfile().map_err(StartError::Temporary)?;
         let errors = stderr.try_clone().map_err(StartError::Temporary)?;
-        let command_line = CommandLine::new(program.path())
-            .args(config.arguments(files[0].path(), files.get(1).map(NamedTempFile::path)));
+        let command_line = CommandLine::new(program.path()).args(
+            config.arguments(files.first().map(NamedTempFile::path), files.get(1).map(NamedTempFile::path)),
+        );
         let mut command = command_line.command();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         let (child, exited, keeper) =
@@ -116,6 +114,18 @@ impl Drop for Machine {
             drop(keeper.join());
         }
     }
+}
+
+/// Writes what QEMU is to load: the image, and the module if there is one.
+fn write_files(config: &MachineConfig<'_>) -> io::Result<Vec<NamedTempFile>> {
+    let mut files = Vec::new();
+    if config.medium.is_none() {
+        files.push(write_file(config.image, ".elf")?);
+        if !config.module.is_empty() {
+            files.push(write_file(&config.module, ".cpio")?);
+        }
+    }
+    Ok(files)
 }
 
 fn write_file(content: &[u8], suffix: &str) -> io::Result<NamedTempFile> {

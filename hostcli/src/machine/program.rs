@@ -4,9 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fmt, io};
+use std::{env, fmt};
 
-use super::install::Packager;
+use super::install::{InstallError, Packager, Wanted};
 use crate::capture::clean;
 
 /// A QEMU executable.
@@ -28,9 +28,9 @@ impl Program {
     pub fn find() -> Result<Self, ProgramError> {
         match env::var_os(Self::VARIABLE).filter(|named| !named.is_empty()) {
             Some(named) => Self::named(named),
-            None => {
-                find_in_path(Self::NAME).map(Self::at).ok_or_else(|| ProgramError::Missing(Packager::find()))
-            }
+            None => find_in_path(Self::NAME)
+                .map(Self::at)
+                .ok_or_else(|| ProgramError::Missing(Packager::find(Wanted::Qemu))),
         }
     }
 
@@ -79,7 +79,7 @@ impl fmt::Display for Program {
 }
 
 /// Finds an executable in the directories of `PATH`.
-pub(super) fn find_in_path(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+pub(crate) fn find_in_path(name: impl AsRef<OsStr>) -> Option<PathBuf> {
     let directories = env::var_os("PATH")?;
     env::split_paths(&directories)
         .map(|directory| directory.join(name.as_ref()))
@@ -115,17 +115,9 @@ pub enum ProgramError {
         /// What happened.
         why: String,
     },
-    /// The package manager did not do its work.
-    #[error("`{command}` failed ({why}); run it by hand, then try again")]
-    Install {
-        /// What was run.
-        command: String,
-        /// What happened.
-        why: String,
-    },
-    /// The question to the user could not be asked.
-    #[error("can't ask whether to install QEMU: {0}; answer by --yes")]
-    Ask(io::Error),
+    /// It is missing, and was not installed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
 }
 
 fn install_advice(packager: Option<Packager>) -> String {

@@ -1,4 +1,7 @@
-// PVH entry: 32-bit protected mode to 64-bit Rust in the higher half.
+// Two entries, PVH and Multiboot2: 32-bit protected mode to 64-bit Rust in the higher half.
+//
+// Both protocols enter with flat 32-bit segments and paging off, and with the address of their information in EBX. They
+// differ in EAX, which is the magic number in Multiboot2 and nothing in PVH: so each has an entry of its own.
 //
 // Hazard: the image is linked at KERNEL_BASE + load address, but runs at its load address until paging
 // is on. Every symbol used before the jump to `long_mode_high` is written as `symbol - KERNEL_BASE`.
@@ -6,7 +9,7 @@
 // Steps
 //   1. Load CR3 with the boot page tables below, which are complete at link time.
 //   2. Turn on PAE, long mode with no-execute, paging; load a 64-bit code segment.
-//   3. Jump to the higher half, load the boot stack, call `boot_entry(start_info)`.
+//   3. Jump to the higher half, load the boot stack, call `boot_entry(protocol, information)`.
 //
 // The boot tables map the first 4 GiB, with 2 MiB pages, three times: at 0 (for the instructions that
 // turn paging on), at the direct map, and (the first GiB) at KERNEL_BASE. `memory::kernel_space`
@@ -20,12 +23,58 @@
     .asciz "Xen"
     .long pvh_start - {KERNEL_BASE}
 
+// The loader looks for this within the first 32 KiB of the file: the linker script puts it first of all.
+.section .multiboot2, "a", @progbits
+.balign 8
+multiboot2_header:
+    .long {MULTIBOOT2_HEADER_MAGIC}
+    .long {MULTIBOOT2_I386}
+    .long multiboot2_header_end - multiboot2_header
+    .long -({MULTIBOOT2_HEADER_MAGIC} + {MULTIBOOT2_I386} + (multiboot2_header_end - multiboot2_header))
+
+    // Without a memory map there is nothing to run in.
+    .balign 8
+    .short {MULTIBOOT2_TAG_REQUEST}, 0
+    .long 12
+    .long {MULTIBOOT2_MEMORY_MAP}
+
+    .balign 8
+    .short {MULTIBOOT2_TAG_ENTRY}, 0
+    .long 12
+    .long multiboot2_start - {KERNEL_BASE}
+
+    // Any framebuffer will do, and none is no reason not to boot. Without this tag UEFI leaves no screen at all.
+    .balign 8
+    .short {MULTIBOOT2_TAG_FRAMEBUFFER}, {MULTIBOOT2_OPTIONAL}
+    .long 20
+    .long 0, 0, 0
+
+    .balign 8
+    .short {MULTIBOOT2_TAG_ALIGN_MODULES}, 0
+    .long 8
+
+    .balign 8
+    .short {MULTIBOOT2_TAG_END}, 0
+    .long 8
+multiboot2_header_end:
+
 .section .text.boot, "ax", @progbits
 .code32
 .global pvh_start
-// # State: 32-bit, flat segments, paging off, IF = 0; EBX = physical address of hvm_start_info.
+// # State: 32-bit, flat segments, paging off, IF = 0; EBX = physical address of hvm_start_info; no stack.
 pvh_start:
+    mov esi, {PROTOCOL_PVH}
+    jmp start
+
+.global multiboot2_start
+// # State: as above, but EAX = magic number, EBX = physical address of the information.
+multiboot2_start:
+    mov esi, eax
+
+// # State: as above; ESI = protocol.
+start:
     cld
+    lea esp, [boot_stack_top - {KERNEL_BASE}]
     lea eax, [boot_pml4 - {KERNEL_BASE}]
     mov cr3, eax
 
@@ -50,7 +99,7 @@ pvh_start:
     retf
 
 .code64
-// # State: 64-bit at the load address; RBX = start info (upper half zeroed below).
+// # State: 64-bit at the load address; EBX = information, ESI = protocol (upper halves zeroed below).
 long_mode_low:
     movabs rax, offset long_mode_high
     jmp rax
@@ -65,7 +114,8 @@ long_mode_high:
     mov ss, eax
     lea rsp, [rip + boot_stack_top]
     xor ebp, ebp                            // ends every call chain
-    mov edi, ebx
+    mov edi, esi
+    mov esi, ebx
     call {boot_entry}
     ud2
 

@@ -43,6 +43,7 @@ pub mod pic;
 pub mod raise;
 #[cfg(feature = "selftest")]
 pub mod reload;
+pub mod screen;
 pub mod serial;
 #[cfg(feature = "selftest")]
 pub mod shadow;

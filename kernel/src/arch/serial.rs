@@ -2,8 +2,16 @@
 //!
 //! The stream owns the one [`Port`]. A fatal report may come while a frame is half sent and the stream's
 //! lock is held, so it opens a second one; nothing else runs after that.
+//!
+//! A port that is missing or never sends would be waited for for ever, so it is [tested](probe) before it is used.
+//! That is done once: while frames leave, the test would damage one.
 
 #![expect(unsafe_code, reason = "owns I/O ports")]
+
+mod probe;
+
+use core::fmt;
+use core::hint::spin_loop;
 
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::LSR;
@@ -14,9 +22,27 @@ const COM1: u16 = 0x3f8;
 /// The transmitting side of COM1.
 pub struct Port(Uart16550<PioBackend>);
 
+/// Why there is no line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortError {
+    /// No UART answers.
+    Absent,
+    /// A UART answers, but no byte comes through it.
+    Dead,
+}
+
 impl Port {
-    /// Sets the port up: 115200 baud, 8N1, FIFOs on. Returns `None` where no UART answers.
-    pub fn open() -> Option<Self> {
+    /// Finds and tests the port, and sets it up: 115200 baud, 8N1, FIFOs on.
+    ///
+    /// # Errors
+    /// [`PortError`] where nothing can be sent.
+    pub fn open() -> Result<Self, PortError> {
+        probe::probe()?;
+        Self::reopen().ok_or(PortError::Absent)
+    }
+
+    /// Sets the port up again, without a test. Returns `None` where no UART answers.
+    pub fn reopen() -> Option<Self> {
         // SAFETY: COM1 belongs to this kernel; a second handle is made only when the first is used no more.
         let mut uart = unsafe { Uart16550::new_port(COM1) }.ok()?;
         uart.init(Self::config()).ok()?;
@@ -35,7 +61,16 @@ impl Port {
     /// Waits until the last byte has left the transmitter.
     pub fn flush(&mut self) {
         while !self.0.lsr().contains(LSR::TRANSMITTER_EMPTY) {
-            core::hint::spin_loop();
+            spin_loop();
         }
+    }
+}
+
+impl fmt::Display for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "Nothing answers at COM1 (0x3f8)",
+            Self::Dead => "A serial port answers at COM1 (0x3f8), but no byte comes through it",
+        })
     }
 }

@@ -1,8 +1,11 @@
 //! Physical memory, frame by frame.
 //!
 //! Frames come from the loader's memory map in ascending order, and from a list of those that were given back.
-//! Memory below 1 MiB is left alone (firmware and loader data), and so is the kernel image. Whatever a
-//! frame held, it is all zeros when it is handed out.
+//! Memory below 1 MiB is left alone (firmware and loader data), and so are the kernel image and the boot modules.
+//! Whatever a frame held, it is all zeros when it is handed out.
+//!
+//! A frame is zeroed through the direct map, which shows only the first 4 GiB at first: what lies above is handed out
+//! [later](reach_all).
 //!
 //! # Context
 //! Thread only: there is a lock. The NMI path takes frames from its [reserve](super::reserve).
@@ -12,23 +15,26 @@
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PhysFrame;
 
-use crate::arch::boot::MemoryRange;
+use crate::arch::boot::{MAPPED_END, MemoryMap, MemoryRange};
 use crate::arch::layout::{PAGE_BYTES, direct};
 use crate::lock::Mutex;
 
-const RANGES_MAX: usize = 64;
 const LOW_MEMORY_END: u64 = 1 << 20;
-/// The boot page tables map this much, and the frames handed out first are used before they are replaced.
-const ADDRESS_END: u64 = 4 << 30;
 
 static ALLOCATOR: Mutex<FrameAllocator> = Mutex::new(FrameAllocator::empty());
 
-/// Takes over the usable RAM, but for what is `taken`.
-pub fn init(memory: &[MemoryRange], taken: &[MemoryRange]) {
-    let mut allocator = ALLOCATOR.lock();
-    for range in memory {
-        allocator.add_around(*range, taken);
-    }
+/// Takes over the RAM, but for what is `taken`.
+pub fn init<'a>(memory: &MemoryMap, taken: impl IntoIterator<Item = &'a MemoryRange>) {
+    let mut free = memory.clone();
+    free.remove(MemoryRange { start: 0, end: LOW_MEMORY_END });
+    taken.into_iter().for_each(|range| free.remove(*range));
+    free.align(PAGE_BYTES);
+    ALLOCATOR.lock().free = free;
+}
+
+/// Hands out all RAM from now on: the direct map shows all of it.
+pub fn reach_all() {
+    ALLOCATOR.lock().end = u64::MAX;
 }
 
 /// Takes one frame, all zeros. Returns `None` where memory is used up.
@@ -52,7 +58,7 @@ pub fn allocate_zeroed_run(frames: u64) -> Option<PhysFrame> {
 /// [`allocate_zeroed`] handed the frame out, and nobody reads, writes or maps it any more.
 pub unsafe fn free(frame: PhysFrame) {
     // SAFETY: (caller).
-    unsafe { ALLOCATOR.lock().free(frame) };
+    unsafe { ALLOCATOR.lock().give_back(frame) };
 }
 
 /// Counts the frames that are left.
@@ -74,8 +80,10 @@ fn zero(frame: PhysFrame) {
 }
 
 struct FrameAllocator {
-    ranges: [MemoryRange; RANGES_MAX],
-    len: usize,
+    /// What was never handed out: whole pages.
+    free: MemoryMap,
+    /// Nothing is handed out from here on.
+    end: u64,
     /// The frame that was given back last; its first word links to the one before.
     returned: Option<PhysFrame>,
     returned_len: u64,
@@ -83,33 +91,7 @@ struct FrameAllocator {
 
 impl FrameAllocator {
     const fn empty() -> Self {
-        Self {
-            ranges: [MemoryRange { start: 0, end: 0 }; RANGES_MAX],
-            len: 0,
-            returned: None,
-            returned_len: 0,
-        }
-    }
-
-    /// Adds what is left of a range around all that is taken.
-    fn add_around(&mut self, range: MemoryRange, taken: &[MemoryRange]) {
-        match taken.split_first() {
-            None => self.add(range),
-            Some((first, rest)) => {
-                self.add_around(MemoryRange { end: range.end.min(first.start), ..range }, rest);
-                self.add_around(MemoryRange { start: range.start.max(first.end), ..range }, rest);
-            }
-        }
-    }
-
-    /// Adds the whole pages of a range; a range too many is memory left unused.
-    fn add(&mut self, range: MemoryRange) {
-        let start = range.start.max(LOW_MEMORY_END).next_multiple_of(PAGE_BYTES);
-        let end = range.end.min(ADDRESS_END) / PAGE_BYTES * PAGE_BYTES;
-        if start < end && self.len < RANGES_MAX {
-            self.ranges[self.len] = MemoryRange { start, end };
-            self.len += 1;
-        }
+        Self { free: MemoryMap::new(), end: MAPPED_END, returned: None, returned_len: 0 }
     }
 
     fn allocate(&mut self) -> Option<PhysFrame> {
@@ -128,7 +110,7 @@ impl FrameAllocator {
 
     /// # Safety
     /// As for [`free`].
-    unsafe fn free(&mut self, frame: PhysFrame) {
+    unsafe fn give_back(&mut self, frame: PhysFrame) {
         let next = self.returned.map_or(0, |next| next.start_address().as_u64());
         // SAFETY: (caller) nobody else uses the frame; the direct map covers it.
         unsafe { link(frame).write(next) };
@@ -136,18 +118,14 @@ impl FrameAllocator {
         self.returned_len += 1;
     }
 
-    /// Takes the start of the first range that is long enough.
+    /// Takes the start of the first run that is long enough.
     fn allocate_run(&mut self, frames: u64) -> Option<PhysFrame> {
-        let bytes = frames.checked_mul(PAGE_BYTES)?;
-        let range = self.ranges[..self.len].iter_mut().find(|range| range.end - range.start >= bytes)?;
-        let frame = PhysFrame::containing_address(PhysAddr::new(range.start));
-        range.start += bytes;
-        Some(frame)
+        let start = self.free.take_first(frames.checked_mul(PAGE_BYTES)?, self.end)?;
+        Some(PhysFrame::containing_address(PhysAddr::new(start)))
     }
 
     fn left(&self) -> u64 {
-        let unused: u64 = self.ranges[..self.len].iter().map(|range| range.end - range.start).sum();
-        self.returned_len + unused / PAGE_BYTES
+        self.returned_len + self.free.bytes() / PAGE_BYTES
     }
 }
 

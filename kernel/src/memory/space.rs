@@ -10,12 +10,13 @@ mod process;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use nmiprof_boot::Screen;
 use spin::Once;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::{PageTableFlags, PhysFrame};
 
 use crate::arch::apic;
-use crate::arch::boot::MemoryRange;
+use crate::arch::boot::{MemoryMap, MemoryRange};
 #[cfg(feature = "selftest")]
 use crate::arch::hpet;
 use crate::arch::layout::{DIRECT_MAP, KERNEL_BASE, PAGE_BYTES};
@@ -62,14 +63,15 @@ pub fn is_text(address: u64) -> bool {
     address.wrapping_sub(start as u64) < (end as u64).wrapping_sub(start as u64)
 }
 
-/// Builds the master from the memory map and switches to it.
+/// Builds the master from the memory map and the screen, and switches to it.
 ///
 /// # Errors
 /// [`MapError::OutOfFrames`] where there is too little memory even for the tables.
-pub fn build(memory: &[MemoryRange]) -> Result<(), MapError> {
+pub fn build(memory: &MemoryMap, screen: Option<Screen>) -> Result<(), MapError> {
     let mut tables = PageTables::new()?;
     map_image(&mut tables)?;
     map_memory(&mut tables, memory)?;
+    screen.map_or(Ok(()), |screen| map_screen(&mut tables, screen.range()))?;
     tables.map(DIRECT_MAP + apic::MMIO_ADDRESS, apic::MMIO_ADDRESS, PAGE_BYTES, UNCACHED)?;
     #[cfg(feature = "selftest")]
     tables.map(DIRECT_MAP + hpet::MMIO_ADDRESS, hpet::MMIO_ADDRESS, PAGE_BYTES, UNCACHED)?;
@@ -132,14 +134,26 @@ fn map_image(tables: &mut PageTables) -> Result<(), MapError> {
 }
 
 /// Maps whole 2 MiB pages around all RAM. Neighbouring runs may share one.
-fn map_memory(tables: &mut PageTables, memory: &[MemoryRange]) -> Result<(), MapError> {
+fn map_memory(tables: &mut PageTables, memory: &MemoryMap) -> Result<(), MapError> {
     let mut mapped_end = 0;
-    for range in memory {
+    for range in memory.runs() {
         let start = (range.start / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES).max(mapped_end);
         let end = range.end.next_multiple_of(HUGE_PAGE_BYTES);
         if start < end {
             tables.map_huge(DIRECT_MAP + start, start, end - start, READ_WRITE)?;
             mapped_end = end;
+        }
+    }
+    Ok(())
+}
+
+/// Maps the screen page by page, but for pages that lie in a page of RAM's.
+fn map_screen(tables: &mut PageTables, range: MemoryRange) -> Result<(), MapError> {
+    let mut page = range.start / PAGE_BYTES * PAGE_BYTES;
+    while page < range.end {
+        match tables.map(DIRECT_MAP + page, page, PAGE_BYTES, UNCACHED) {
+            Ok(()) | Err(MapError::Occupied) => page += PAGE_BYTES,
+            Err(error) => return Err(error),
         }
     }
     Ok(())
