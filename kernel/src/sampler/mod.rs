@@ -165,7 +165,12 @@ impl Sampler {
                 store.any(interrupted, overflow.event);
             }
         });
-        obey(counters, nmi.orders.take());
+        let orders = nmi.orders.take();
+        if !orders.is_empty() {
+            // The order's NMI found what it found before the overflows' own NMIs came.
+            counters.was_not_alone(handled, cpu::timestamp());
+            obey(counters, orders);
+        }
         let strays = counters.unit().bus().take_strays();
         // Relaxed: for this CPU's tick only.
         nmi.wants_tick.store(counters.wants_tick(), Ordering::Relaxed);
@@ -244,9 +249,6 @@ impl Sampler {
 
 /// Does what the thread asked for.
 fn obey(counters: &mut Counters, orders: Taken) {
-    if orders.is_empty() {
-        return;
-    }
     if orders.has(Order::Stop) {
         counters.stop(cpu::timestamp());
     } else if orders.has(Order::Start) {

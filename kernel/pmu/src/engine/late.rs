@@ -1,8 +1,9 @@
 //! NMIs that come after the fact: the overflow is handled or its counter is stopped, and its NMI is still on its way.
 //!
-//! Nobody else explains such an NMI, and a kernel takes an unexplained one for a hardware error. Three ways to it:
+//! Nobody else explains such an NMI, and a kernel takes an unexplained one for a hardware error. Four ways to it:
 //!
 //! - A counter is stopped after its overflow and before its interrupt: by a stop, a change of turn, the throttle.
+//! - An NMI of somebody else, such as the tick's, finds an overflow first.
 //! - On AMD one NMI finds more than one overflow. The others have been acknowledged, and their interrupts may come yet.
 //! - On AMD, too, the interrupt of a counter can be later than the status that another counter's NMI finds, so that the
 //!   one that is found and the one that came need not be the same.

@@ -228,6 +228,14 @@ impl<U: CounterUnit> Engine<U> {
         is_late
     }
 
+    /// Notes that the NMI in which so many overflows were found was raised by somebody else, too: theirs may come yet.
+    ///
+    /// # Context
+    /// The NMI, after `handle_nmi`.
+    pub fn was_not_alone(&mut self, found: u32, now: u64) {
+        self.late.expect(found, now);
+    }
+
     /// Counts a late NMI that was not the counters' own: the bus raised it.
     pub const fn count_late(&mut self) {
         self.counts.late = self.counts.late.wrapping_add(1);
