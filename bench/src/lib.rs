@@ -9,7 +9,7 @@
 //! Times are of the machine at hand; compare them within one run only.
 
 use nmiprof_ring::sync::AtomicU64;
-use nmiprof_ring::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex, WordRange};
+use nmiprof_ring::{Memory, PAGE_WORDS, PageIndex, Pages, TouchError, WordIndex, WordRange};
 use nmiprof_wire::{BlockEncoder, BlockHeader, Frame, LINE_BYTES_MAX, Sample, encode};
 
 /// Memory of a ring that is always there.
@@ -42,7 +42,7 @@ impl Memory for PresentMemory {
         Ok(())
     }
 
-    fn release(&self, _page: PageIndex) {}
+    fn release(&self, _pages: Pages) {}
 }
 
 /// Encodes `samples` samples as a kernel would, without call chains: regular times, nearby addresses.

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use nmiprof_wire::{FaultReturn, NmiEntry, Options, RingMode, Unmask};
 
+use x86_64::instructions::interrupts;
+
 use crate::arch::apic::LocalApic;
 use crate::arch::boot::{self, BootInfo};
 use crate::arch::gdt::{Ist, Segments};
@@ -23,7 +25,7 @@ use crate::{info, process, report, thread, warning};
 /// Pages of each interrupt stack: a fatal report formats its text there.
 const IST_PAGES: u64 = 6;
 /// Number of the CPU that boots.
-const CPU_0: u16 = 0;
+pub const CPU_0: u16 = 0;
 
 /// Takes over memory.
 ///
@@ -62,13 +64,32 @@ pub fn workloads(options: &Options<'_>) -> Vec<Task> {
     })
 }
 
-/// Sets this CPU up: segments, interrupt stacks, exceptions, APIC, and the NMI entry that was asked for.
+/// Sets the CPU up that boots, and the NMI entry that was asked for, which is that of all CPUs.
 ///
 /// # Panics
 /// If memory does not suffice for the stacks.
 pub fn boot_cpu(options: &Options<'_>) -> &'static PerCpu {
     refuse_unsound(options, false);
     refuse_decommit(options);
+    entry::install(options).unwrap_or_else(|_| refuse_variant(options));
+    let cpu = this_cpu(CPU_0, options);
+    // On the other CPUs it stays masked: one of them is enough to hear of it.
+    cpu.apic.enable_nmi_pin();
+    pic::silence();
+    interrupts::enable();
+    info!("cpu 0: APIC {} ({:?}), NMI entry {}", cpu.apic_id, cpu.apic, options.nmi_entry);
+    cpu
+}
+
+/// Sets up the CPU that runs this: segments, interrupt stacks, APIC, its area, exceptions. From here on it can take an
+/// NMI.
+///
+/// # Context
+/// Thread, interrupts disabled; one CPU at a time, after the NMI entry was installed.
+///
+/// # Panics
+/// If memory does not suffice for the stacks.
+pub fn this_cpu(index: u16, options: &Options<'_>) -> &'static PerCpu {
     let nmi_stack = NmiStack::new(interrupt_stack());
     if options.nmi_entry == NmiEntry::Latched {
         nmi_stack.add_second(interrupt_stack());
@@ -79,19 +100,15 @@ pub fn boot_cpu(options: &Options<'_>) -> &'static PerCpu {
         (Ist::MachineCheck, interrupt_stack().top_address()),
         (Ist::Debug, interrupt_stack().top_address()),
     ]);
-    let ring_zero_stack = Box::leak(Box::new(segments)).load(CPU_0);
+    let ring_zero_stack = Box::leak(Box::new(segments)).load(index);
     let reserve = FrameReserve::new(options.reserve_frames);
     let apic = LocalApic::enable();
     let nmi = nmi::PerCpu::new(nmi_stack, options);
-    let cpu = PerCpu::install(CPU_0, apic, ring_zero_stack, nmi, reserve);
-    entry::install(options).unwrap_or_else(|_| refuse_variant(options));
+    let cpu = PerCpu::install(index, apic, ring_zero_stack, nmi, reserve);
     idt::load();
     require_nmi_stack();
     syscall::open();
     cpu::forbid_floating_point();
-    apic.enable_nmi_pin();
-    pic::silence_and_enable_interrupts();
-    info!("cpu 0: APIC {} ({apic:?}), NMI entry {}", apic.id(), options.nmi_entry);
     cpu
 }
 

@@ -46,6 +46,8 @@ mod selftest;
 #[cfg(target_os = "none")]
 mod session;
 #[cfg(target_os = "none")]
+mod smp;
+#[cfg(target_os = "none")]
 mod stream;
 #[cfg(target_os = "none")]
 mod text;

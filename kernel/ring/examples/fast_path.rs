@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use nmiprof_ring::sync::AtomicU64;
 use nmiprof_ring::{
-    DropCause, Memory, PAGE_WORDS, PageIndex, Producer, Ring, TouchError, WordIndex, WordRange,
+    DropCause, Memory, PAGE_WORDS, PageIndex, Pages, Producer, Ring, TouchError, WordIndex, WordRange,
 };
 
 const PAGES: usize = 16;
@@ -38,7 +38,7 @@ impl Memory for Present {
         Ok(())
     }
 
-    fn release(&self, _: PageIndex) {}
+    fn release(&self, _: Pages) {}
 }
 
 /// Stores one record of three words.

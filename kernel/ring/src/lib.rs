@@ -74,7 +74,7 @@ pub mod sync;
 
 pub use consumer::{Consumer, Corrupt, Record};
 pub use drops::{DropCause, Drops};
-pub use memory::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex, WordRange};
+pub use memory::{Memory, PAGE_WORDS, PageIndex, Pages, TouchError, WordIndex, WordRange};
 pub use producer::{Grant, Producer};
 pub use record::{MAX_PAYLOAD_WORDS, MAX_RECORD_WORDS, TAG_BITS};
 pub use ring::{CapacityError, Ring};

@@ -45,13 +45,15 @@ pub trait Memory {
     /// [`TouchError`] if the page is still absent; the ring then drops one record and counts the cause.
     fn touch(&self, page: PageIndex) -> Result<(), TouchError>;
 
-    /// Takes the frame of `page` away: nobody uses the page until it was touched again.
+    /// Takes the frames of `pages` away: nobody uses them until they were touched again.
     ///
-    /// Only a ring made by [`Ring::decommitting`](crate::Ring::decommitting) asks for this.
+    /// When it returns no CPU may reach the frames any more, that of the producer included. Only a ring made by
+    /// [`Ring::decommitting`](crate::Ring::decommitting) asks for this; a batch at a time, for that may take a message
+    /// to another CPU.
     ///
     /// # Context
-    /// The thread of the consumer. The producer may come at any time, but not to this page.
-    fn release(&self, page: PageIndex);
+    /// The thread of the consumer. The producer may come at any time, but not to these pages.
+    fn release(&self, pages: Pages);
 }
 
 /// The index of a word below `pages * PAGE_WORDS` whose page was touched successfully.
@@ -113,6 +115,34 @@ impl PageIndex {
     #[must_use]
     pub fn get(self) -> usize {
         self.0
+    }
+}
+
+/// Pages one after the other, which may go on at the start of the memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// Position of the next page.
+    position: u64,
+    /// Position after the last one.
+    end: u64,
+    mask: u64,
+}
+
+impl Pages {
+    /// Returns the pages between two page edges.
+    pub(crate) fn between(start: u64, end: u64, mask: u64) -> Self {
+        Self { position: start, end, mask }
+    }
+}
+
+impl Iterator for Pages {
+    type Item = PageIndex;
+
+    fn next(&mut self) -> Option<PageIndex> {
+        // Ends: the distance is a whole number of pages.
+        let page = (self.position != self.end).then(|| PageIndex::of(self.position, self.mask))?;
+        self.position = self.position.wrapping_add(PAGE_WORDS as u64);
+        Some(page)
     }
 }
 

@@ -10,7 +10,7 @@ use core::fmt;
 
 use crate::consumer::Consumer;
 use crate::drops::DropCounters;
-use crate::memory::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex, WordRange};
+use crate::memory::{Memory, PAGE_WORDS, PageIndex, Pages, TouchError, WordIndex, WordRange};
 use crate::producer::Producer;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -144,9 +144,9 @@ impl<M: Memory> Ring<M> {
         self.memory.touch(PageIndex::of(position, self.mask))
     }
 
-    /// Takes the frame of the page at `position` away.
-    pub(crate) fn release(&self, position: u64) {
-        self.memory.release(PageIndex::of(position, self.mask));
+    /// Takes the frames of the pages between two page edges away.
+    pub(crate) fn release(&self, start: u64, end: u64) {
+        self.memory.release(Pages::between(start, end, self.mask));
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use loom::thread;
 use nmiprof_ring::sync::AtomicU64;
 use nmiprof_ring::{
-    Consumer, DropCause, Drops, Memory, PAGE_WORDS, PageIndex, Producer, Ring, TouchError, WordIndex,
+    Consumer, DropCause, Drops, Memory, PAGE_WORDS, PageIndex, Pages, Producer, Ring, TouchError, WordIndex,
     WordRange,
 };
 
@@ -58,8 +58,10 @@ impl Memory for Words {
         Ok(())
     }
 
-    fn release(&self, page: PageIndex) {
-        assert!(self.present[page.get()].swap(false, Ordering::Relaxed), "released twice");
+    fn release(&self, pages: Pages) {
+        for page in pages {
+            assert!(self.present[page.get()].swap(false, Ordering::Relaxed), "released twice");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The local APIC: its timer as a source of NMIs, and the self-NMI.
+//! The local APIC: its timer as a source of NMIs, the self-NMI, and what one CPU sends to another.
 //!
 //! The timer's delivery mode is set to NMI. Hardware reserves those bits in the timer's entry (x2APIC mode
 //! raises #GP, xAPIC mode may ignore them), QEMU's TCG honours them; so whether NMIs really come is found
@@ -8,9 +8,11 @@
 
 #![expect(unsafe_code, reason = "reads and writes APIC registers")]
 
+use core::hint::spin_loop;
 use core::ptr;
 
 use nmiprof_pmu::CountdownTimer;
+use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags, Msr};
 
 use super::cpu;
@@ -54,10 +56,15 @@ const SOFTWARE_ENABLE: u32 = 1 << 8;
 const SPURIOUS_VECTOR: u32 = 0xff;
 const LVT_MASKED: u32 = 1 << 16;
 const DELIVERY_NMI: u32 = 0b100 << 8;
+const DELIVERY_INIT: u32 = 0b101 << 8;
+const DELIVERY_STARTUP: u32 = 0b110 << 8;
 const DELIVERY_EXTERNAL: u32 = 0b111 << 8;
+const DELIVERY_PENDING: u32 = 1 << 12;
 const LEVEL_ASSERT: u32 = 1 << 14;
 const DIVIDE_BY_1: u32 = 0b1011;
 const XAPIC_ID_SHIFT: u32 = 24;
+/// Reads of the command register, of about a microsecond each, until a command has left. It takes a few.
+const PENDING_READS_MAX: u32 = 10_000;
 
 /// What the assembly of an experiment stores to the xAPIC, so that no call stands between its stores.
 #[cfg(feature = "selftest")]
@@ -119,22 +126,71 @@ impl LocalApic {
     /// The own ID is the destination: some local APICs reject an NMI with the self shorthand.
     ///
     /// # Context
-    /// Any, the NMI included. An NMI that interrupts another sender between its two writes would
-    /// overwrite that one's destination: nothing outside the NMI sends while sampling is on.
+    /// Any, the NMI included. It may interrupt another sender between its two writes, so it gives that one's
+    /// destination back.
     #[inline]
     pub fn send_self_nmi(self) {
-        let command = DELIVERY_NMI | LEVEL_ASSERT;
         match self {
             Self::XApic => {
+                let destination = self.read(Register::CommandHigh);
                 self.write(Register::CommandHigh, self.id() << XAPIC_ID_SHIFT);
+                self.write(Register::CommandLow, DELIVERY_NMI | LEVEL_ASSERT);
+                self.write(Register::CommandHigh, destination);
+            }
+            Self::X2Apic => self.command(self.id(), DELIVERY_NMI),
+        }
+    }
+
+    /// Sends an NMI to the CPU whose APIC has this ID.
+    ///
+    /// # Context
+    /// Thread, or the last words of any context.
+    pub fn send_nmi(self, destination: u32) {
+        self.command(destination, DELIVERY_NMI);
+    }
+
+    /// Sends INIT: that CPU then waits for a [startup](Self::send_startup) message.
+    ///
+    /// # Context
+    /// Thread.
+    pub fn send_init(self, destination: u32) {
+        self.command(destination, DELIVERY_INIT);
+    }
+
+    /// Lets a CPU start, in real mode, at the first byte of a page below 1 MiB.
+    ///
+    /// # Context
+    /// Thread.
+    pub fn send_startup(self, destination: u32, page: u8) {
+        self.command(destination, DELIVERY_STARTUP | u32::from(page));
+    }
+
+    /// Sends a command to one CPU.
+    fn command(self, destination: u32, command: u32) {
+        let command = command | LEVEL_ASSERT;
+        match self {
+            Self::XApic => without_interrupts(|| {
+                self.await_command_register();
+                self.write(Register::CommandHigh, destination << XAPIC_ID_SHIFT);
                 self.write(Register::CommandLow, command);
-            }
+            }),
             Self::X2Apic => {
-                let destination = u64::from(self.id()) << 32;
                 let mut msr = Msr::new(msr_of(Register::CommandLow));
-                // SAFETY: an NMI to this CPU is what its NMI entry is for.
-                unsafe { msr.write(destination | u64::from(command)) };
+                let value = u64::from(destination) << 32 | u64::from(command);
+                // SAFETY: an NMI is what every CPU's NMI entry is for; INIT and startup go to CPUs that have not
+                // started.
+                unsafe { msr.write(value) };
             }
+        }
+    }
+
+    /// Waits until the command before has left (SDM volume 3, "Interrupt Command Register"); it always does.
+    fn await_command_register(self) {
+        for _ in 0..PENDING_READS_MAX {
+            if self.read(Register::CommandLow) & DELIVERY_PENDING == 0 {
+                break;
+            }
+            spin_loop();
         }
     }
 

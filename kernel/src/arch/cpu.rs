@@ -107,6 +107,15 @@ unsafe extern "C" {
     safe static halt_ended: u8;
 }
 
+/// Halts until an NMI comes, and returns after it. One that comes right before is over when the CPU halts: who waits
+/// for something that another CPU does is woken until it has noticed.
+///
+/// # Context
+/// Thread, on a CPU that gets no interrupts.
+pub fn wait_for_nmi() {
+    x86_64::instructions::hlt();
+}
+
 /// Returns the address of the instruction after the one that halts the CPU: where NMIs find it then.
 #[cfg(feature = "selftest")]
 pub fn address_after_halt() -> u64 {

@@ -11,6 +11,11 @@ pub fn exit(code: ExitCode) -> ! {
     let mut port = PortWriteOnly::<u32>::new(ExitCode::PORT);
     // SAFETY: the port belongs to the debug-exit device, or to nothing.
     unsafe { port.write(code as u32) };
+    halt()
+}
+
+/// Stops this CPU for good: NMIs wake it and find nothing to do.
+pub fn halt() -> ! {
     interrupts::disable();
     loop {
         hlt();

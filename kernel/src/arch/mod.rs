@@ -47,6 +47,7 @@ pub mod screen;
 pub mod serial;
 #[cfg(feature = "selftest")]
 pub mod shadow;
+pub mod startup;
 pub mod switch;
 #[cfg(feature = "selftest")]
 pub mod switch_line;

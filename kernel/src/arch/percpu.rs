@@ -28,6 +28,7 @@ use super::apic::LocalApic;
 use super::gdt::{self, RingZeroStack};
 use crate::memory::reserve::FrameReserve;
 use crate::nmi;
+use crate::nmi::mailbox::Message;
 
 /// Most CPUs that the kernel has room for.
 pub const CPUS_MAX: u16 = 256;
@@ -51,6 +52,8 @@ pub struct PerCpu {
     pub index: u16,
     /// Its local APIC.
     pub apic: LocalApic,
+    /// What others call that.
+    pub apic_id: u32,
     /// What the NMI path of this CPU owns and counts.
     pub nmi: nmi::PerCpu,
     /// Frames for first touches of ring pages.
@@ -87,7 +90,8 @@ impl PerCpu {
         let [top, user_rsp] = [const { AtomicU64::new(0) }; 2];
         let syscall_stack = SyscallStack { top, user_rsp };
         let preempt_off = AtomicU32::new(0);
-        let area = Self { syscall_stack, ring_zero_stack, preempt_off, index, apic, nmi, reserve };
+        let apic_id = apic.id();
+        let area = Self { syscall_stack, ring_zero_stack, preempt_off, index, apic, apic_id, nmi, reserve };
         let area: &'static Self = Box::leak(Box::new(area));
         area.nmi.stack().set_cpu(area);
         AREAS[usize::from(index)].store(ptr::from_ref(area).cast_mut(), Ordering::Release);
@@ -95,6 +99,35 @@ impl PerCpu {
         GsBase::write(VirtAddr::zero());
         area
     }
+
+    /// Sends an NMI to this CPU, with a message that says what it is about.
+    ///
+    /// # Context
+    /// Any CPU: thread, or the last words of any context.
+    pub fn send_nmi(&self, message: Message) {
+        self.nmi.mailbox.leave(message);
+        self.apic.send_nmi(self.apic_id);
+    }
+}
+
+/// Returns the area of a CPU, if that has one.
+///
+/// # Context
+/// Any.
+pub fn of(index: u16) -> Option<&'static PerCpu> {
+    let slot = AREAS.get(usize::from(index))?;
+    // SAFETY: as in `find`.
+    unsafe { slot.load(Ordering::Acquire).as_ref() }
+}
+
+/// Returns the areas of all CPUs but the one that runs this.
+///
+/// # Context
+/// Any.
+pub fn others() -> impl Iterator<Item = &'static PerCpu> {
+    let own = find().map(|cpu| cpu.index);
+    // They are numbered in the order in which they started, without a gap.
+    (0..CPUS_MAX).map_while(of).filter(move |cpu| Some(cpu.index) != own)
 }
 
 /// Returns the area of the CPU that runs this.

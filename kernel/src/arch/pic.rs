@@ -5,7 +5,6 @@
 
 #![expect(unsafe_code, reason = "writes to I/O ports")]
 
-use x86_64::instructions::interrupts;
 use x86_64::instructions::port::Port;
 
 const PRIMARY_COMMAND: u16 = 0x20;
@@ -27,16 +26,15 @@ const SEQUENCE: [(u16, u8); 10] = [
     (SECONDARY_DATA, 0xff),
 ];
 
-/// Masks every legacy interrupt, and then enables interrupts on this CPU.
+/// Masks every legacy interrupt.
 ///
-/// With every source masked none arrives; but the flag is what tells code that runs with interrupts
-/// enabled from code that does not.
-pub fn silence_and_enable_interrupts() {
+/// With every source masked none arrives; interrupts are enabled all the same, for the flag is what tells code that
+/// runs with interrupts enabled from code that does not.
+pub fn silence() {
     for (port, value) in SEQUENCE {
         // SAFETY: programs the interrupt controllers, which nothing else uses.
         unsafe { Port::<u8>::new(port).write(value) };
     }
-    interrupts::enable();
 }
 
 /// Lets one line of the primary controller through.

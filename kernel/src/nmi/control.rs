@@ -68,7 +68,7 @@ impl PerCpu {
     /// The tick's interrupt.
     pub fn tick(&self, apic: LocalApic) {
         if self.wants_tick.load(Ordering::Relaxed) {
-            self.orders.give(Order::Tick);
+            self.mailbox.orders.give(Order::Tick);
             self.send_self_nmi(apic);
         }
     }
@@ -80,10 +80,10 @@ impl PerCpu {
 
     /// Gives an order and waits until it was obeyed.
     fn order(&self, apic: LocalApic, order: Order) {
-        self.orders.give(order);
+        self.mailbox.orders.give(order);
         self.send_self_nmi(apic);
         for _ in 0..POLLS_MAX {
-            if !self.orders.is_pending(order) {
+            if !self.mailbox.orders.is_pending(order) {
                 break;
             }
             hint::spin_loop();

@@ -97,7 +97,7 @@ fn overflow<const USUAL: bool>(run: &mut Run<'_>) -> u32 {
 
 #[inline(always)]
 fn ipi(run: &mut Run<'_>) -> u32 {
-    run.interrupted.nmi.claim_self_nmis()
+    run.interrupted.nmi.mailbox.claim()
 }
 
 #[cfg(feature = "selftest")]

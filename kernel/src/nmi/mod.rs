@@ -20,13 +20,14 @@ pub mod entry;
 pub mod experiment;
 mod first_fault;
 mod handlers;
+pub mod mailbox;
 pub mod orders;
 mod slot;
 #[cfg(feature = "selftest")]
 pub mod staging;
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 
@@ -40,7 +41,7 @@ use counters::Counters;
 use dispatch::Dispatcher;
 use entry::NmiStack;
 pub use first_fault::FirstFault;
-use orders::Orders;
+use mailbox::{Mailbox, Message};
 use slot::SamplerSlot;
 
 /// An address that no instruction has: no NMI came before.
@@ -53,13 +54,10 @@ pub struct PerCpu {
     sampler: SamplerSlot,
     /// Counts, written by the NMI, read by the thread.
     pub counters: Counters,
-    /// Self-NMIs sent and not claimed. Written by whoever sends on this CPU, thread or NMI, and cleared by
-    /// the handler.
-    self_nmis: AtomicU32,
+    /// What NMI IPIs are about.
+    pub mailbox: Mailbox,
     /// Send a self-NMI at each page fault that is resolved. Written by the thread, read by the NMI.
     nest_on_first_touch: AtomicBool,
-    /// What the sampler's counters are to do.
-    pub orders: Orders,
     /// Whether the sampler has counters that take orders. Written and read by the thread.
     has_counters: AtomicBool,
     /// Whether the counters have something to do at the next tick. Written by the NMI, read by the tick.
@@ -109,9 +107,8 @@ impl PerCpu {
             stack,
             sampler: SamplerSlot::new(),
             counters: Counters::new(),
-            self_nmis: AtomicU32::new(0),
+            mailbox: Mailbox::new(),
             nest_on_first_touch: AtomicBool::new(false),
-            orders: Orders::new(),
             has_counters: AtomicBool::new(false),
             wants_tick: AtomicBool::new(false),
             first_fault: FirstFault::new(),
@@ -159,31 +156,18 @@ impl PerCpu {
     }
 
     /// Sends an NMI to this CPU that the handler will recognize.
+    ///
+    /// # Context
+    /// This CPU, thread or NMI.
     pub fn send_self_nmi(&self, apic: LocalApic) {
-        self.self_nmis.fetch_add(1, Ordering::Relaxed);
+        self.mailbox.leave(Message::Nudge);
         apic.send_self_nmi();
     }
 
     /// Tells whether a self-NMI was sent that the handler has not claimed.
     #[cfg(feature = "selftest")]
     pub fn has_unclaimed_self_nmi(&self) -> bool {
-        self.self_nmis.load(Ordering::Relaxed) > 0
-    }
-
-    /// Claims the self-NMIs sent so far; they merge into one event.
-    #[inline]
-    fn claim_self_nmis(&self) -> u32 {
-        if self.self_nmis.load(Ordering::Relaxed) == 0 {
-            return 0;
-        }
-        self.clear_self_nmis();
-        1
-    }
-
-    #[cold]
-    fn clear_self_nmis(&self) {
-        // A load and a store suffice: nothing of this CPU that sends can come in between, for there is no fault.
-        self.self_nmis.store(0, Ordering::Relaxed);
+        self.mailbox.is_waiting(Message::Nudge)
     }
 
     /// Ends a row of back-to-back NMIs: code that waits at one instruction calls this before it waits.

@@ -165,7 +165,7 @@ impl Sampler {
                 store.any(interrupted, overflow.event);
             }
         });
-        let orders = nmi.orders.take();
+        let orders = nmi.mailbox.orders.take();
         if !orders.is_empty() {
             // The order's NMI found what it found before the overflows' own NMIs came.
             counters.was_not_alone(handled, cpu::timestamp());

@@ -12,7 +12,7 @@ use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Block, CaseReport, CounterReport, CpuTotals, EventCounts, EventInfo, Offer, Options, Output, Pair,
+    Block, CaseReport, CounterReport, CpuInfo, CpuTotals, EventCounts, EventInfo, Offer, Options, Output, Pair,
     Placement, PmuCounters, PmuInfo, Process, ProcessEnd, Stacks,
 };
 
@@ -71,6 +71,8 @@ pub enum Frame<'a> {
     Offer(Offer<'a>),
     /// Reports the self-test of one counter.
     Counter(CounterReport),
+    /// Says what one CPU is and does.
+    Cpu(CpuInfo),
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).
@@ -93,7 +95,7 @@ impl core::fmt::Display for BuildId {
 /// | `time` | u64 | clock ticks | when this frame was made |
 /// | `clock_hz` | u64 | ticks/s | frequency of the clock of every `time` |
 /// | `clock` | [`ClockKind`] | | what one tick is |
-/// | `cpus` | u16 | count | CPUs that sample |
+/// | `cpus` | u16 | count | CPUs that run, whether they sample or are parked |
 /// | `cpu_name` | text | | brand string |
 /// | `pmu` | [`PmuInfo`] | | the source of overflows |
 /// | `events` | list | | what is sampled; a block names its event by index |
@@ -114,7 +116,7 @@ pub struct Hello<'a> {
     pub clock_hz: u64,
     /// What one tick of that clock is.
     pub clock: ClockKind,
-    /// Number of CPUs that sample.
+    /// Number of CPUs that run.
     pub cpus: u16,
     /// Brand string of the CPU.
     pub cpu_name: &'a str,

@@ -8,6 +8,7 @@
 //! - [`frame`]: the frames and their fields;
 //! - [`process`]: what is said of a process;
 //! - [`placement`]: reports of the NMI sweep;
+//! - [`cpu`]: which CPUs a run uses, and what is said of each;
 //! - [`totals`]: the per-CPU counters and the accounting identity's terms;
 //! - [`block`]: the delta coding of samples inside a [`Block`];
 //! - [`stacks`]: the delta coding of interned call chains inside a [`Stacks`];
@@ -25,6 +26,7 @@
 pub mod block;
 pub mod case;
 pub mod choices;
+pub mod cpu;
 pub mod exit;
 pub mod frame;
 pub mod framing;
@@ -41,6 +43,7 @@ pub use choices::{
     Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, Stress,
     UnknownPolicy, Unmask,
 };
+pub use cpu::{CpuInfo, CpuList};
 pub use exit::ExitCode;
 pub use frame::{BuildId, ClockKind, Fatal, FatalCause, Frame, Hello, Log, LogLevel, WorkloadResult};
 pub use framing::{DecodeError, EncodeError, FRAME_BYTES_MAX, LINE_BYTES_MAX, decode, encode};

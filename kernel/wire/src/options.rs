@@ -11,7 +11,7 @@ use core::str::FromStr;
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
-use crate::Sampling;
+use crate::{CpuList, Sampling};
 use crate::choices::{
     Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, Stress,
     UnknownPolicy, Unmask,
@@ -22,6 +22,7 @@ use crate::choices::{
 /// | word | unit | meaning |
 /// |---|---|---|
 /// | `workload=a,b` | | workloads to run in turn; empty means all |
+/// | `cpu_list=0,2-3` | | CPUs that work and sample; empty means all |
 /// | `duration_ns=N` | ns | length of the sampled part |
 /// | `period=N` | events | one sample every N events |
 /// | `freq=N` | samples/s | instead of `period` |
@@ -55,6 +56,8 @@ use crate::choices::{
 pub struct Options<'a> {
     /// Comma-separated workload names; empty means all.
     pub workloads: &'a str,
+    /// CPUs that work and sample, as a [`CpuList`]; empty means all.
+    pub cpu_list: &'a str,
     /// Length of the sampled part, in nanoseconds of the kernel's clock.
     pub duration_ns: u64,
     /// How often to sample.
@@ -122,6 +125,7 @@ impl Default for Options<'_> {
     fn default() -> Self {
         Self {
             workloads: "",
+            cpu_list: "",
             duration_ns: 1_000_000_000,
             sampling: Sampling::Period(100_003),
             chains: false,
@@ -160,7 +164,7 @@ impl Default for Options<'_> {
 pub const RING_BYTES_MIN: u64 = 4096;
 
 impl<'a> Options<'a> {
-    const KEYS: &'static str = "workload, duration_ns, period, freq, chains, ring, ring_bytes, \
+    const KEYS: &'static str = "workload, cpu_list, duration_ns, period, freq, chains, ring, ring_bytes, \
         decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, job, pmu, profile, events, lvtpc, cpu_percent_max, tick_hz, line, unsafe_nmi, \
         sweep_first, sweep_last, third_first, third_last, mutant, selftest";
 
@@ -190,6 +194,7 @@ impl<'a> Options<'a> {
     fn set(&mut self, key: &str, value: &'a str) -> Result<(), &'static str> {
         match key {
             "workload" => self.workloads = value,
+            "cpu_list" => self.cpu_list = CpuList::parse(value)?.text(),
             "duration_ns" => self.duration_ns = number(value, 1)?,
             "period" => self.sampling = Sampling::Period(number(value, 1)?),
             "freq" => self.sampling = Sampling::Frequency(number(value, 1)?),
@@ -237,6 +242,9 @@ impl fmt::Display for Options<'_> {
         }
         if !self.workloads.is_empty() {
             write!(f, " workload={}", self.workloads)?;
+        }
+        if !self.cpu_list.is_empty() {
+            write!(f, " cpu_list={}", self.cpu_list)?;
         }
         write!(f, " duration_ns={} chains={}", self.duration_ns, on_off(self.chains))?;
         write!(

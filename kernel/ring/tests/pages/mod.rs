@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use nmiprof_ring::sync::AtomicU64;
-use nmiprof_ring::{Memory, PAGE_WORDS, PageIndex, TouchError, WordIndex, WordRange};
+use nmiprof_ring::{Memory, PAGE_WORDS, PageIndex, Pages as RingPages, TouchError, WordIndex, WordRange};
 
 /// What is found in a page that was released: no header has a length of 0.
 const RELEASED: u64 = 0;
@@ -63,13 +63,15 @@ impl Memory for Pages {
         Ok(())
     }
 
-    fn release(&self, page: PageIndex) {
-        let page = page.get();
-        // An access to memory, as taking a frame away is: a nested producer may come right before it.
-        self.words[page * PAGE_WORDS].store(RELEASED, Ordering::Relaxed);
-        let mut touched = self.touched.lock().unwrap();
-        assert!(touched.contains(&page), "page {page} was released twice");
-        touched.retain(|touched| *touched != page);
-        self.released.lock().unwrap().push(page);
+    fn release(&self, pages: RingPages) {
+        for page in pages {
+            let page = page.get();
+            // An access to memory, as taking a frame away is: a nested producer may come right before it.
+            self.words[page * PAGE_WORDS].store(RELEASED, Ordering::Relaxed);
+            let mut touched = self.touched.lock().unwrap();
+            assert!(touched.contains(&page), "page {page} was released twice");
+            touched.retain(|touched| *touched != page);
+            self.released.lock().unwrap().push(page);
+        }
     }
 }
