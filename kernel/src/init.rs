@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use nmiprof_boot::acpi::{AcpiError, Tables};
 use nmiprof_wire::{FaultReturn, NmiEntry, Options, RingMode, Unmask};
 
 use x86_64::instructions::interrupts;
@@ -26,6 +27,23 @@ use crate::{info, process, report, thread, warning};
 const IST_PAGES: u64 = 6;
 /// Number of the CPU that boots.
 pub const CPU_0: u16 = 0;
+
+/// Says what ACPI's tables have; without any, the machine is one CPU and what every PC has.
+pub fn report_acpi(tables: &Result<Tables, AcpiError>) {
+    let tables = match tables {
+        Ok(tables) => tables,
+        Err(error) => return warning!("{error}"),
+    };
+    match &tables.madt {
+        Ok(madt) => info!("ACPI: {} CPUs, {} I/O APICs", madt.cpus.len(), madt.io_apics.len()),
+        Err(error) => warning!("ACPI's table of CPUs: {error}"),
+    }
+    if let Ok(madt) = &tables.madt
+        && madt.entries_refused > 0
+    {
+        warning!("ACPI's table of CPUs: {} entries are cut, or too many", madt.entries_refused);
+    }
+}
 
 /// Takes over memory.
 ///

@@ -1,5 +1,6 @@
 //! What a boot loader hands over, read into one form whatever the protocol, and a screen to complain on.
 //!
+//! - [`acpi`]: CPUs, I/O APICs and the HPET, from ACPI's tables;
 //! - [`info`]: [`BootInfo`], the one form: RAM, modules, command line, ACPI root, screen;
 //! - [`memory_map`]: sorted, disjoint runs of RAM, from which anything can be taken away;
 //! - [`multiboot2`]: GRUB's protocol, from the bytes of its information;
@@ -14,6 +15,7 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod acpi;
 pub mod info;
 pub mod memory_map;
 pub mod multiboot2;
