@@ -7,16 +7,17 @@
 
 use core::fmt;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use nmiprof_wire::{ExitCode, Fatal, FatalCause, Frame, LINE_BYTES_MAX, encode};
 use x86_64::instructions::interrupts;
 
 use crate::arch::cpu;
-use crate::arch::exit::exit;
+use crate::arch::exit::{self, exit};
 use crate::arch::frame::IretFrame;
-use crate::arch::screen;
 use crate::arch::serial::{Port, PortError};
+use crate::arch::{percpu, screen};
+use crate::smp;
 use crate::text::FixedText;
 
 /// Reports a CPU exception that nothing handles.
@@ -70,13 +71,21 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 }
 
 fn fatal(cause: FatalCause, text: fmt::Arguments<'_>, file: &str, line: u32) -> ! {
-    /// Set once a report is under way. A second one is about the first, and can't be sent.
-    static REPORTING: AtomicBool = AtomicBool::new(false);
+    /// The CPU whose report is under way. A second one of the same CPU is about the first, and can't be sent; that of
+    /// another CPU came too late.
+    static REPORTING: AtomicU32 = AtomicU32::new(NOBODY);
+    const NOBODY: u32 = u32::MAX;
 
     interrupts::disable();
-    if !REPORTING.swap(true, Ordering::Relaxed) {
+    let cpu = percpu::find().map_or(0, |cpu| cpu.index);
+    let reporting = REPORTING.compare_exchange(NOBODY, cpu.into(), Ordering::Relaxed, Ordering::Relaxed);
+    if reporting.is_err_and(|reporting| reporting != u32::from(cpu)) {
+        exit::halt();
+    }
+    if reporting.is_ok() {
+        smp::halt_others();
         let message = FixedText::<512>::format(text);
-        let fatal = Fatal { cause, cpu: 0, time: cpu::timestamp(), message: message.as_str(), file, line };
+        let fatal = Fatal { cause, cpu, time: cpu::timestamp(), message: message.as_str(), file, line };
         send(&Frame::Fatal(fatal));
         #[cfg(feature = "selftest")]
         crate::selftest::rain::check();

@@ -5,10 +5,10 @@ use nmiprof_wire::{ExitCode, Job, Options};
 use spin::Once;
 
 use crate::arch::boot::{self, BootInfo, MAPPED_END};
-use crate::arch::screen;
+use crate::arch::{clock, screen};
 use crate::memory::stack;
 use crate::session::Session;
-use crate::{arch, info, init, report, selftest, stream};
+use crate::{arch, info, init, report, selftest, smp, stream};
 
 static BOOT: Once<BootInfo> = Once::new();
 /// What ACPI says of the machine. Written once, while the boot page tables are loaded.
@@ -36,7 +36,11 @@ extern "C" fn profile() -> ! {
     }
     let mut workloads = init::workloads(&options);
     let prepared = selftest::prepare(&options);
-    let mut session = Session::new(options, cpu);
+    let frequencies = clock::measure(cpu.apic);
+    let madt = ACPI.get().and_then(|tables| tables.as_ref().ok()?.madt.as_ref().ok());
+    let memory = BOOT.get().map(BootInfo::memory);
+    let cpus = smp::start_all(cpu, madt, memory, options, frequencies.tsc_hz);
+    let mut session = Session::new(options, cpu, frequencies, cpus);
     selftest::trigger(options.selftest);
     if selftest::experiment(&options, cpu, &mut session, prepared) {
         workloads.clear();

@@ -29,6 +29,7 @@ pub struct Boot {
     programs: Vec<Vec<String>>,
     module: Vec<u8>,
     medium: Option<Medium>,
+    cpus: u16,
     memory: Size,
     icount: bool,
     has_exit_device: bool,
@@ -52,6 +53,7 @@ impl Boot {
             programs: Vec::new(),
             module: Vec::new(),
             medium: None,
+            cpus: 1,
             memory: Size::mib(256),
             icount: true,
             has_exit_device: true,
@@ -91,6 +93,12 @@ impl Boot {
     /// Boots from this medium, which has its own image, command line and programs on it.
     pub fn medium(mut self, medium: Medium) -> Self {
         self.medium = Some(medium);
+        self
+    }
+
+    /// Sets the number of CPUs of the machine.
+    pub fn cpus(mut self, cpus: u16) -> Self {
+        self.cpus = cpus;
         self
     }
 
@@ -155,6 +163,7 @@ impl Boot {
             kernel_command_line: self.kernel_command_line,
             module,
             medium: self.medium,
+            cpus: self.cpus,
             memory: self.memory,
             icount: self.icount,
             has_exit_device: self.has_exit_device,

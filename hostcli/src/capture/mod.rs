@@ -15,6 +15,7 @@
 
 mod accounts;
 mod chains;
+mod cpus;
 mod decoder;
 mod error;
 mod histogram;
@@ -30,6 +31,7 @@ pub mod writer;
 
 pub use accounts::{Accounts, Balance, CpuAccount, Identity};
 pub use chains::{CHAINS_MAX, ChainId, ChainTree, DEPTH_MAX, EPOCH_NODES_MAX};
+pub use cpus::Cpus;
 pub use decoder::{DamagedFrame, Decoder, FrameEvent};
 pub use error::CaptureError;
 pub use histogram::{Histogram, PLACES_MAX, Place};

@@ -7,6 +7,7 @@ use nmiprof_wire::{Block, DecodeError, EventCounts, Frame, Hello, SCHEMA_HASH, S
 
 use super::accounts::{Accounts, CpuAccount};
 use super::chains::{ChainId, ChainTree, Epochs};
+use super::cpus::Cpus;
 use super::decoder::{DamagedFrame, FrameEvent};
 use super::messages::Messages;
 use super::pmu::PmuRecord;
@@ -22,6 +23,7 @@ pub struct Record {
     run: Option<RunInfo>,
     /// Time of the last description of the run.
     hello_time: Option<u64>,
+    cpus: Cpus,
     accounts: Accounts,
     chains: ChainTree,
     epochs: Epochs,
@@ -43,6 +45,7 @@ impl Record {
             name: name.to_owned(),
             run: None,
             hello_time: None,
+            cpus: Cpus::default(),
             accounts: Accounts::default(),
             chains: ChainTree::new(),
             epochs: Epochs::default(),
@@ -71,6 +74,12 @@ impl Record {
     #[must_use]
     pub fn run(&self) -> Option<&RunInfo> {
         self.run.as_ref()
+    }
+
+    /// Returns what was said of the CPUs.
+    #[must_use]
+    pub fn cpus(&self) -> &Cpus {
+        &self.cpus
     }
 
     /// Returns the accounts of all CPUs.
@@ -184,6 +193,7 @@ impl Record {
             Frame::Pmu(counters) => counters.cpu < self.cpus_max() && self.pmu.take_counters(counters),
             Frame::Offer(offer) => self.pmu.take_offer(offer),
             Frame::Counter(report) => self.pmu.take_test(report),
+            Frame::Cpu(info) => self.cpus.take(info, self.cpus_max()),
         };
         if !is_used {
             self.damage.count(event.offset, event.line_bytes);
@@ -286,9 +296,10 @@ impl Record {
     fn decode(&mut self, block: &Block<'_>) -> bool {
         self.scratch.clear();
         let mut samples = block.samples();
+        let common_time = |time| self.cpus.common_time(block.header.cpu, time);
         match block.header.chains {
             None => self.scratch.extend(samples.by_ref().map(|sample| Sample {
-                time: sample.time,
+                time: common_time(sample.time),
                 ip: sample.ip,
                 chain: ChainId::COMPLETE,
                 process: sample.process,
@@ -296,7 +307,7 @@ impl Record {
             Some(epoch) => {
                 let nodes = self.epochs.lookup(block.header.cpu, epoch);
                 self.scratch.extend(samples.by_ref().map(|sample| Sample {
-                    time: sample.time,
+                    time: common_time(sample.time),
                     ip: sample.ip,
                     chain: nodes.chain(sample.stack),
                     process: sample.process,

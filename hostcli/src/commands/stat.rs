@@ -84,6 +84,7 @@ pub struct Args {
 impl Args {
     fn check(&self) -> Result<(), Error> {
         self.machine.check()?;
+        self.machine.check_list(self.work.cpu_list())?;
         self.events.check()?;
         if self.field_separator.as_deref().is_some_and(|text| text.contains(char::is_control) && text != "\t")
         {

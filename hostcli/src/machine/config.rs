@@ -1,7 +1,7 @@
 //! What is asked of a machine, and the QEMU arguments that it becomes.
 //!
 //! The arguments fix everything that a deterministic run depends on: machine type, CPU model (one without
-//! RDRAND), one virtual CPU, random seed, and a clock that starts at a fixed date and follows the guest.
+//! RDRAND), number of virtual CPUs, random seed, and a clock that starts at a fixed date and follows the guest.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -24,6 +24,8 @@ pub struct MachineConfig<'a> {
     pub kernel_command_line: String,
     /// A medium to boot from; then there is no image, no module and no command line but those on it.
     pub medium: Option<Medium>,
+    /// CPUs of the machine.
+    pub cpus: u16,
     /// Memory of the machine.
     pub memory: Size,
     /// What executes its instructions.
@@ -53,6 +55,7 @@ impl<'a> MachineConfig<'a> {
             module: Vec::new(),
             kernel_command_line: String::new(),
             medium: None,
+            cpus: 1,
             memory: Size::mib(256),
             accel: Accel::Tcg,
             cpu: Accel::Tcg.default_cpu().to_owned(),
@@ -72,7 +75,9 @@ impl<'a> MachineConfig<'a> {
         let mut args: Vec<OsString> = Vec::new();
         push(&mut args, "-M pc -cpu");
         args.push(self.cpu.clone().into());
-        push(&mut args, "-smp 1 -m");
+        push(&mut args, "-smp");
+        args.push(self.cpus.to_string().into());
+        push(&mut args, "-m");
         args.push(self.memory.to_string().into());
         push(&mut args, "-accel");
         args.push(self.accel.name().into());

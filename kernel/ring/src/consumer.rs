@@ -94,7 +94,7 @@ impl<'a, M: Memory> Consumer<'a, M> {
     /// Releases the pages between two page edges.
     fn release(&mut self, start: u64, end: u64) {
         self.ring.release(start, end);
-        let pages = end.wrapping_sub(start) / PAGE_WORDS as u64;
+        let pages = end.wrapping_sub(start).checked_div(PAGE_WORDS as u64).unwrap_or_default();
         self.pages_released = self.pages_released.wrapping_add(pages);
     }
 

@@ -20,7 +20,8 @@ use nmiprof_boot::{Screen, multiboot2};
 
 use super::layout::{DIRECT_MAP, KERNEL_BASE, direct};
 
-const BOOT_STACK_LEN: usize = 32 << 10;
+/// Room for a copy or two of what ACPI's tables say.
+const BOOT_STACK_LEN: usize = 128 << 10;
 /// The boot page tables map physical memory up to here.
 pub const MAPPED_END: u64 = 4 << 30;
 

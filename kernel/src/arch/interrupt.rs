@@ -6,7 +6,8 @@ use core::arch::global_asm;
 
 use x86_64::VirtAddr;
 
-use super::{percpu, tick};
+use super::percpu::{self, PerCpu};
+use super::tick;
 use crate::{process, thread};
 
 /// Vector of the tick.
@@ -60,6 +61,7 @@ extern "C" fn handle_tick() {
     if let Some(cpu) = percpu::find() {
         cpu.nmi.tick(cpu.apic);
     }
+    percpu::others().for_each(PerCpu::tick_from_afar);
     thread::tick();
 }
 

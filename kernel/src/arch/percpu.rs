@@ -29,6 +29,7 @@ use super::gdt::{self, RingZeroStack};
 use crate::memory::reserve::FrameReserve;
 use crate::nmi;
 use crate::nmi::mailbox::Message;
+use crate::nmi::orders::Order;
 
 /// Most CPUs that the kernel has room for.
 pub const CPUS_MAX: u16 = 256;
@@ -107,6 +108,17 @@ impl PerCpu {
     pub fn send_nmi(&self, message: Message) {
         self.nmi.mailbox.leave(message);
         self.apic.send_nmi(self.apic_id);
+    }
+
+    /// Passes the tick on to this CPU, where its counters have something to do.
+    ///
+    /// # Context
+    /// The tick's interrupt, on CPU 0, which alone gets it.
+    pub fn tick_from_afar(&self) {
+        if self.nmi.wants_tick() {
+            self.nmi.mailbox.orders.give(Order::Tick);
+            self.send_nmi(Message::Nudge);
+        }
     }
 }
 

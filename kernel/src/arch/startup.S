@@ -23,7 +23,9 @@ startup_page_begin:
     cld
     mov ax, cs
     mov ds, ax
-    lgdt [startup_gdt_pointer - startup_page_begin]
+    mov ss, ax                              // the stack is the rest of this page
+    mov sp, {PAGE_BYTES}
+    lgdt [startup_gdt_offset]
 
     mov eax, cr4
     or eax, {CR4_PAE}
@@ -41,20 +43,20 @@ startup_page_begin:
     or eax, {CR0_PG_WP_PE}
     mov cr0, eax
 
-    // Intel syntax has no portable far jump through memory.
-    .att_syntax prefix
-    ljmpl *(startup_far_pointer - startup_page_begin)
-    .intel_syntax noprefix
+    // A far return to 64-bit code: Intel syntax has no portable far jump.
+    mov eax, {BOOT_CODE_SELECTOR}
+    push eax
+    mov eax, offset startup_low - {KERNEL_BASE}
+    push eax
+    data32 retf
 
 .balign 8
-startup_far_pointer:
-    .long startup_low - {KERNEL_BASE}
-    .short {BOOT_CODE_SELECTOR}
 startup_gdt_pointer:
     .short boot_gdt_pointer - boot_gdt - 1
     .long boot_gdt - {KERNEL_BASE}
 .global startup_page_end
 startup_page_end:
+.set startup_gdt_offset, startup_gdt_pointer - startup_page_begin
 
 .section .text.boot, "ax", @progbits
 .code64

@@ -32,6 +32,7 @@ const STARTUP_PER_SECOND: u64 = 1000;
 global_asm!(
     include_str!("startup.S"),
     KERNEL_BASE = const KERNEL_BASE,
+    PAGE_BYTES = const PAGE_BYTES,
     CR4_PAE = const 1 << 5,
     IA32_EFER = const 0xc000_0080_u32,
     EFER_LME_NXE = const (1 << 8) | (1 << 11),

@@ -5,6 +5,7 @@
 //! that got lost before the ring can't hide.
 
 mod chains;
+mod turns;
 
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
@@ -19,6 +20,7 @@ use crate::memory::ring_memory::RingMemory;
 use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
 use chains::Chains;
+pub use turns::Drains;
 
 /// The drain of one CPU's ring.
 pub struct Drain {
@@ -62,14 +64,19 @@ impl Drain {
         }
     }
 
-    /// Sends what waits, if it fills a block.
+    /// Returns the CPU whose ring this is.
+    pub const fn cpu(&self) -> &'static PerCpu {
+        self.cpu
+    }
+
+    /// Sends what waits, at most so many records, if it fills a block.
     ///
     /// # Panics
     /// If the ring is corrupt.
-    pub fn poll(&mut self) {
+    pub fn poll(&mut self, records_max: usize) {
         let block_words = usize::from(BlockEncoder::SAMPLES_MAX) * (1 + FIXED_WORDS);
         if self.ring.used_words() >= block_words as u64 {
-            self.take_all();
+            self.take(records_max, |_| ());
         }
     }
 
@@ -78,7 +85,7 @@ impl Drain {
     /// # Panics
     /// If the ring is corrupt.
     pub fn flush(&mut self) {
-        self.take_all();
+        self.take(usize::MAX, |_| ());
         self.samples.send();
     }
 
@@ -132,7 +139,7 @@ impl Drain {
     /// If the ring is corrupt.
     #[cfg(feature = "selftest")]
     pub fn flush_seen(&mut self, look: impl FnMut(Sample)) {
-        self.take_all_seen(look);
+        self.take(usize::MAX, look);
         self.samples.send();
     }
 
@@ -142,14 +149,10 @@ impl Drain {
         self.ring.memory().start()
     }
 
-    fn take_all(&mut self) {
-        self.take_all_seen(|_| ());
-    }
-
-    fn take_all_seen(&mut self, mut look: impl FnMut(Sample)) {
+    fn take(&mut self, records_max: usize, mut look: impl FnMut(Sample)) {
         self.samples.dropped = self.dropped().total();
         let Self { ring, samples, .. } = self;
-        let taken = ring.drain(usize::MAX, |record| {
+        let taken = ring.drain(records_max, |record| {
             look(sample_of(&record));
             samples.push(&record);
             ControlFlow::Continue(())

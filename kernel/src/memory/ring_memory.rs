@@ -14,7 +14,7 @@
 use core::slice;
 use core::sync::atomic::AtomicU64;
 
-use nmiprof_ring::{Memory, PageIndex, TouchError, WordIndex, WordRange};
+use nmiprof_ring::{Memory, PageIndex, Pages, TouchError, WordIndex, WordRange};
 use nmiprof_wire::RingMode;
 
 use super::frames;
@@ -23,33 +23,46 @@ use crate::arch::fallible::{self, AccessError};
 use crate::arch::layout::{PAGE_BYTES, direct};
 use crate::arch::paging::MapError;
 use crate::arch::paging::lazy::Census;
+use crate::arch::percpu;
+use crate::smp;
 
 /// The memory of one ring. It lives for ever.
 #[derive(Debug)]
 pub struct RingMemory {
     start: u64,
     len_bytes: u64,
+    /// The CPU that writes to it.
+    producer: u16,
     /// Where the pages come from; `None` for the direct map.
     area: Option<LazyArea>,
 }
 
 impl RingMemory {
-    /// Makes the memory of a ring, of whole pages.
+    /// Makes the memory of a ring that a CPU fills, of whole pages.
     ///
     /// # Errors
     /// [`MapError`] where memory or address space does not suffice.
-    pub fn new(mode: RingMode, len_bytes: u64) -> Result<Self, MapError> {
+    pub fn new(mode: RingMode, len_bytes: u64, producer: u16) -> Result<Self, MapError> {
         if mode == RingMode::Direct {
             let first = frames::allocate_zeroed_run(len_bytes / PAGE_BYTES).ok_or(MapError::OutOfFrames)?;
             let start = direct::<u8>(first.start_address().as_u64()) as u64;
-            return Ok(Self { start, len_bytes, area: None });
+            return Ok(Self { start, len_bytes, producer, area: None });
         }
         let area = LazyArea::new(len_bytes)?;
         if mode == RingMode::Sync {
             area.populate()?;
             area.sync_all();
         }
-        Ok(Self { start: area.start(), len_bytes, area: Some(area) })
+        Ok(Self { start: area.start(), len_bytes, producer, area: Some(area) })
+    }
+
+    /// Makes the producer's CPU forget the translations of pages that are absent now. This one has forgotten them.
+    fn forget_translations(&self) {
+        if percpu::find().is_none_or(|cpu| cpu.index != self.producer)
+            && let Some(producer) = percpu::of(self.producer)
+        {
+            smp::flush(producer);
+        }
     }
 
     /// Returns the address of the first word.
@@ -99,13 +112,15 @@ impl Memory for RingMemory {
         })
     }
 
-    fn release(&self, page: PageIndex) {
+    fn release(&self, pages: Pages) {
         #[cfg(feature = "selftest")]
         crate::selftest::gap::before_release();
-        let frame = self.area.as_ref().and_then(|area| area.remove(page.get() as u64));
-        if let Some(frame) = frame {
-            // SAFETY: (1) the frame came from the reserve, which had it from `frames`; (2) the entry is cleared and
-            // invalidated, and the ring does not use the page until it was touched again.
+        let Some(area) = &self.area else { return };
+        pages.clone().for_each(|page| area.hide(page.get() as u64));
+        self.forget_translations();
+        for frame in pages.filter_map(|page| area.take_hidden(page.get() as u64)) {
+            // SAFETY: (1) the frame came from the reserve, which had it from `frames`; (2) the entry is cleared, no CPU
+            // has it cached, and the ring does not use the page until it was touched again.
             unsafe { frames::free(frame) };
         }
     }

@@ -83,9 +83,26 @@ impl LazyArea {
     /// Takes the frame of one page away: its next touch is a first one again.
     ///
     /// # Context
-    /// Thread. Nobody uses the page, on any CPU.
+    /// Thread. Nobody uses the page on any CPU, and no other CPU has ever done.
     pub fn remove(&self, page: u64) -> Option<PhysFrame> {
-        lazy::remove_leaf(space::master_root(), self.start + page * PAGE_BYTES)
+        self.hide(page);
+        self.take_hidden(page)
+    }
+
+    /// Makes a page absent and keeps its frame, until [`LazyArea::take_hidden`].
+    ///
+    /// # Context
+    /// Thread. Nobody uses the page on any CPU.
+    pub fn hide(&self, page: u64) {
+        lazy::hide_leaf(space::master_root(), self.start + page * PAGE_BYTES);
+    }
+
+    /// Takes the frame of a hidden page: its next touch is a first one again.
+    ///
+    /// # Context
+    /// As for [`LazyArea::hide`], and no CPU has the page's translation cached.
+    pub fn take_hidden(&self, page: u64) -> Option<PhysFrame> {
+        lazy::take_hidden(space::master_root(), self.start + page * PAGE_BYTES)
     }
 
     /// Takes the frames of all pages back.

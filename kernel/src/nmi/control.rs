@@ -67,10 +67,15 @@ impl PerCpu {
     /// # Context
     /// The tick's interrupt.
     pub fn tick(&self, apic: LocalApic) {
-        if self.wants_tick.load(Ordering::Relaxed) {
+        if self.wants_tick() {
             self.mailbox.orders.give(Order::Tick);
             self.send_self_nmi(apic);
         }
+    }
+
+    /// Tells whether the counters have something to do at the next tick.
+    pub fn wants_tick(&self) -> bool {
+        self.wants_tick.load(Ordering::Relaxed)
     }
 
     /// Tells whether what counts here takes orders.

@@ -17,7 +17,7 @@ pub enum Order {
     Tick = 1 << 2,
 }
 
-/// The orders that were not taken yet. Set by the threads and the tick of one CPU, taken by its NMI.
+/// The orders that were not taken yet. Set by the threads of one CPU and by the tick, taken by its NMI.
 #[derive(Debug, Default)]
 pub struct Orders(AtomicU32);
 
@@ -32,8 +32,8 @@ impl Orders {
     }
 
     /// Adds an order.
-    pub(super) fn give(&self, order: Order) {
-        // Relaxed: the NMI of this CPU takes it, and sees what this CPU did before.
+    pub fn give(&self, order: Order) {
+        // Relaxed: an order says all there is to say.
         self.0.fetch_or(order as u32, Ordering::Relaxed);
     }
 

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "breaks the machine on purpose")]
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use nmiprof_wire::Options;
 use x86_64::VirtAddr;
@@ -33,9 +33,16 @@ static SKIP_COUNTDOWN: AtomicU32 = AtomicU32::new(0);
 /// The mutant that trusts the software's idea of the current address space. Written by the trigger.
 static SYNC_CURRENT: AtomicBool = AtomicBool::new(false);
 
+/// Name of the trigger that sets the clocks of all CPUs but the first wrong, while they are compared.
+const CLOCK_SKEW: &str = "clock-skew";
+/// How far.
+const SKEW_TICKS: i64 = -1_000_000_000_000;
+/// How far they are off. Written before any other CPU starts.
+static SKEW: AtomicI64 = AtomicI64::new(0);
+
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
      nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, late, \
-     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless";
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew";
 
 /// Does what the command line asks for.
 ///
@@ -82,7 +89,8 @@ pub fn trigger(name: &str) {
         | first_touch::NAME
         | frameless::NAME
         | gap::GAP
-        | gap::PUBLISH_FIRST => {}
+        | gap::PUBLISH_FIRST
+        | CLOCK_SKEW => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
 }
@@ -94,6 +102,9 @@ pub struct Prepared(Vec<AddressSpace>);
 pub fn prepare(options: &Options<'_>) -> Prepared {
     let mut old = switch::prepare(options);
     old.extend(first_touch::prepare(options));
+    if options.selftest == CLOCK_SKEW {
+        SKEW.store(SKEW_TICKS, Ordering::Relaxed);
+    }
     Prepared(old)
 }
 
@@ -121,6 +132,11 @@ pub fn experiment(
         _ => return false,
     }
     true
+}
+
+/// Returns how far the clocks of other CPUs are set wrong, in ticks.
+pub fn clock_skew() -> i64 {
+    SKEW.load(Ordering::Relaxed)
 }
 
 /// Returns the address space that the mutated fault handler brings up to date, in place of the one in CR3.

@@ -41,7 +41,9 @@ mod user;
 #[cfg(feature = "selftest")]
 pub mod windows;
 #[cfg(feature = "selftest")]
-pub use image::{experiment, finish, mutant_skips_this_write, mutant_syncs_current, prepare, trigger};
+pub use image::{
+    clock_skew, experiment, finish, mutant_skips_this_write, mutant_syncs_current, prepare, trigger,
+};
 
 /// Says what a self-test found: nothing, in an image without any.
 #[cfg(not(feature = "selftest"))]

@@ -1,48 +1,48 @@
 //! One run: sample the workloads for as long as was asked, and tell the host about it.
 
-mod counting;
+mod seat;
+mod team;
 
-use alloc::boxed::Box;
+use alloc::format;
 use alloc::vec::Vec;
+use core::hint::spin_loop;
 
-use nmiprof_ring::{Producer, Ring};
-use nmiprof_wire::{ClockKind, Frame, Hello, Line, Options, ProcessEnd, SCHEMA_HASH, Stress, WIRE_VERSION};
+#[cfg(feature = "selftest")]
+use nmiprof_pmu::engine::Throttle;
+use nmiprof_wire::{
+    ClockKind, CpuInfo, CpuList, CpuTotals, Frame, Hello, Job, Line, Options, ProcessEnd, SCHEMA_HASH,
+    WIRE_VERSION,
+};
 
 use crate::arch::build_id::build_id;
-use crate::arch::clock::{self, Frequencies};
+use crate::arch::clock::Frequencies;
 use crate::arch::cpu::{self, BrandString};
 use crate::arch::layout::PAGE_BYTES;
-use crate::arch::percpu::PerCpu;
+use crate::arch::percpu::{self, PerCpu};
 use crate::arch::tick;
-use crate::calibrate::{self, Calibration};
-use crate::drain::{Drain, Space};
-use crate::memory::ring_memory::RingMemory;
+use crate::calibrate::Calibration;
+use crate::drain::{Drain, Drains, Space};
+use crate::init::CPU_0;
+use crate::pmu;
 use crate::pmu::events::RunEvent;
-use crate::pmu::{self, Place, Pmu};
 use crate::process::Process;
-use crate::sampler::Kept;
 use crate::workloads::Task;
 use crate::{info, report, stream, thread, warning};
+use seat::{Seat, Setup};
+use team::Team;
 
-/// Everything that one run needs.
+/// Everything that one run needs. It lives on CPU 0.
 pub struct Session {
     options: Options<'static>,
-    cpu: &'static PerCpu,
     cpu_name: BrandString,
     frequencies: Frequencies,
-    /// What the timer's self-test found.
-    calibration: Calibration,
-    pmu: Pmu,
-    events: Vec<RunEvent>,
-    /// Which samples are kept.
-    kept: Kept,
-    /// The counters want to be ticked.
-    needs_tick: bool,
-    /// How often the timer's throttle has tripped, and for how many ticks of the clock in all.
-    timer_throttled: (u64, u64),
-    /// The ring's producer, while the NMI does not have it.
-    ring: Option<Producer<'static, RingMemory>>,
-    drain: Drain,
+    /// All CPUs that run, and which of them sample.
+    cpus: Vec<CpuInfo>,
+    /// CPU 0's own part.
+    seat: Seat,
+    /// The other CPUs' parts.
+    team: Team,
+    drains: Drains,
     /// When to repeat the description of the run.
     next_hello: u64,
     /// There are programs to run.
@@ -50,36 +50,26 @@ pub struct Session {
 }
 
 impl Session {
-    /// Makes the ring, measures the clocks, tests the overflow source, and introduces itself.
-    pub fn new(options: Options<'static>, cpu: &'static PerCpu) -> Self {
-        let (producer, consumer) = make_ring(&options);
+    /// Makes the rings, tests the overflow sources, and introduces itself.
+    pub fn new(
+        options: Options<'static>,
+        cpu: &'static PerCpu,
+        frequencies: Frequencies,
+        mut cpus: Vec<CpuInfo>,
+    ) -> Self {
         let spaces = spaces();
         let has_processes = !spaces.is_empty();
-        let mut drain = Drain::new(cpu, consumer, options.chains, spaces);
-        let frequencies = clock::measure(cpu.apic);
-        cpu.nmi.set_nest_on_first_touch(options.stress == Stress::Nest);
-        let (timer, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz);
-        let calibration = timer.unwrap_or(Calibration::UNKNOWN);
-        report_clock(&frequencies, &calibration);
-        let place = Place { cpu, options: &options, timer, tsc_hz: frequencies.tsc_hz, drain: &mut drain };
-        let (pmu, producer) = Pmu::choose(place, producer).unwrap_or_else(|why| refuse(&why));
-        let mut session = Self {
-            options,
-            cpu,
-            cpu_name: BrandString::read(),
-            frequencies,
-            calibration,
-            pmu,
-            events: Vec::new(),
-            kept: Kept::ALL,
-            needs_tick: false,
-            timer_throttled: (0, 0),
-            ring: Some(producer),
-            drain,
-            next_hello: 0,
-            has_processes,
-        };
-        session.set_events();
+        choose_cpus(&options, has_processes, &mut cpus);
+        let others = cpus.iter().filter(|info| info.samples && info.cpu != CPU_0).map(|info| info.cpu);
+        let setup = Setup { options, frequencies, is_shared_clock: others.clone().count() > 0 };
+        let (seat, drain) = Seat::new(setup, cpu, spaces);
+        report_clock(&frequencies, &seat.calibration);
+        let mut drains = Drains::new(drain);
+        let team = Team::new(setup, others, |drain| drains.add(drain));
+        team.require_same_pmu(&seat);
+        let cpu_name = BrandString::read();
+        let mut session =
+            Self { options, cpu_name, frequencies, cpus, seat, team, drains, next_hello: 0, has_processes };
         session.introduce();
         session
     }
@@ -87,36 +77,65 @@ impl Session {
     /// Measures one step of each task with sampling off.
     pub fn measure_steps(&self, tasks: &mut [Task]) {
         for task in tasks {
-            task.measure_step(self.calibration.clock);
+            task.measure_step(self.seat.calibration.clock);
         }
     }
 
     /// Tells what the PMU offers.
     pub fn list(&self) {
-        pmu::send_offers(&self.pmu);
+        pmu::send_offers(&self.seat.pmu);
     }
 
     /// Tells what the self-test of every counter found.
     pub fn report_counters(&self) {
-        for report in &self.pmu.reports {
+        for report in &self.seat.pmu.reports {
             stream::send(&Frame::Counter(*report));
         }
+    }
+
+    /// Begins to account for overflows and drops of CPU 0: those of the self-test don't count.
+    pub fn begin(&mut self) {
+        self.seat.begin(self.drains.first_mut());
+    }
+
+    /// Starts to sample, on all CPUs that do.
+    ///
+    /// # Panics
+    /// If sampling is on already.
+    pub fn start(&mut self) {
+        self.begin();
+        if self.seat.pmu.registers.is_some() {
+            // What the tests of the counters have raised is told apart by this.
+            self.drains.iter().for_each(|drain| stream::send(&Frame::Sync(drain.totals())));
+        }
+        self.team.start();
+        if self.samples_here() {
+            self.seat.start();
+        }
+        self.seat.announce();
+    }
+
+    /// Tells whether CPU 0 samples.
+    fn samples_here(&self) -> bool {
+        self.cpus.first().is_some_and(|info| info.samples)
     }
 
     /// Works on the tasks in turn until the time is over, and drains meanwhile. Programs run beside that, and where
     /// there are any, the last one's end is the end.
     pub fn work(&mut self, tasks: &mut [Task]) {
         let end = cpu::timestamp().saturating_add(self.duration_ticks());
-        let ticks = self.has_processes || self.needs_tick;
+        let ticks = self.has_processes || self.seat.needs_tick || self.team.needs_tick();
         if ticks {
-            tick::start(self.cpu.apic, u64::from(self.options.tick_hz));
+            tick::start(self.seat.cpu.apic, u64::from(self.options.tick_hz));
         }
+        let tasks = if self.samples_here() { tasks } else { &mut [] };
         let mut turns = (0..tasks.len()).cycle();
         while cpu::timestamp() < end && (!self.has_processes || thread::processes() > 0) {
             match turns.next() {
                 Some(turn) => tasks[turn].step(),
                 None if self.has_processes => thread::wait_for_tick(),
-                None => break,
+                None if self.team.is_empty() => break,
+                None => spin_loop(),
             }
             self.tend();
         }
@@ -125,40 +144,51 @@ impl Session {
         }
     }
 
-    /// Stops to sample.
+    /// Stops to sample, on all CPUs.
     pub fn stop(&mut self) {
-        if let Some(sampler) = self.cpu.nmi.stop(self.cpu.apic) {
-            self.timer_throttled = sampler.throttled();
-            let (counters, ring) = sampler.into_parts();
-            self.ring = Some(ring);
-            self.pmu.give_back(counters);
-        }
+        self.team.stop();
+        self.seat.stop();
         thread::stop_processes();
         self.reap();
     }
 
     /// Sends what is left, the tasks' results, and the final counters.
     pub fn finish(&mut self, tasks: &[Task]) {
-        self.drain.flush();
+        self.drains.flush();
         self.warn();
-        for task in tasks {
-            stream::send(&Frame::Workload(task.result()));
+        self.send_results(tasks);
+        self.seat.send_counts();
+        self.team.for_each(|seat, _| seat.send_counts());
+        for info in self.cpus.iter().filter(|info| info.cpu != CPU_0 && !info.samples) {
+            stream::send(&Frame::End(totals_of_parked(info.cpu)));
         }
-        self.pmu.send_counts(self.cpu.index, self.events.len(), self.timer_throttled);
-        stream::send(&Frame::End(self.drain.totals()));
+        self.drains.iter().for_each(|drain| stream::send(&Frame::End(drain.totals())));
         stream::flush();
+    }
+
+    /// Sends what came of each workload, on all CPUs.
+    fn send_results(&self, tasks: &[Task]) {
+        let mut results: Vec<_> = tasks.iter().map(Task::result).collect();
+        self.team.for_each(|_, tasks| {
+            for (result, task) in results.iter_mut().zip(tasks) {
+                let other = task.result();
+                result.steps += other.steps;
+                result.wrong_results += other.wrong_results;
+            }
+        });
+        results.into_iter().for_each(|result| stream::send(&Frame::Workload(result)));
     }
 
     /// Does between two steps what the NMI can't: refill, drain, and introduce itself again.
     fn tend(&mut self) {
-        self.cpu.reserve.refill();
-        self.drain.poll();
+        self.seat.cpu.reserve.refill();
+        self.drains.poll();
         self.reap();
         self.warn();
         if cpu::timestamp() >= self.next_hello {
-            self.drain.next_epoch();
+            self.drains.iter_mut().for_each(Drain::next_epoch);
             self.introduce();
-            stream::send(&Frame::Sync(self.drain.totals()));
+            self.drains.iter().for_each(|drain| stream::send(&Frame::Sync(drain.totals())));
         }
     }
 
@@ -167,7 +197,7 @@ impl Session {
         if !thread::has_ended() {
             return;
         }
-        self.drain.flush();
+        self.drains.first_mut().flush();
         while let Some(thread) = thread::take_ended() {
             if let Some(outcome) = thread.outcome() {
                 let (process, time) = (thread.id, cpu::timestamp());
@@ -176,34 +206,44 @@ impl Session {
         }
     }
 
-    /// Reports the first page fault inside an NMI, where that was asked for.
+    /// Reports the first page fault inside an NMI of each CPU, where that was asked for.
     fn warn(&self) {
-        if let Some((address, rip)) = self.cpu.nmi.first_fault.take().filter(|_| self.options.warn_fault) {
-            warning!("first page fault inside an NMI: RIP {rip:#x}, address {address:#x} (warn_fault=on)");
+        if !self.options.warn_fault {
+            return;
+        }
+        for cpu in self.drains.iter().map(Drain::cpu) {
+            if let Some((address, rip)) = cpu.nmi.first_fault.take() {
+                let index = cpu.index;
+                warning!(
+                    "CPU {index}: first page fault inside an NMI: RIP {rip:#x}, address {address:#x} (warn_fault=on)"
+                );
+            }
         }
     }
 
     fn introduce(&mut self) {
         let now = cpu::timestamp();
         stream::send(&Frame::Hello(self.hello(now)));
+        self.cpus.iter().for_each(|info| stream::send(&Frame::Cpu(*info)));
         thread::for_each_process(Process::introduce);
         self.next_hello = now.saturating_add(self.frequencies.tsc_hz);
     }
 
     fn hello(&self, time: u64) -> Hello<'_> {
-        let exact = self.calibration.clock == ClockKind::Instructions;
+        let Calibration { clock, sample_ticks, .. } = self.seat.calibration;
+        let exact = clock == ClockKind::Instructions;
         Hello {
             wire_version: WIRE_VERSION,
             schema: SCHEMA_HASH,
             build_id: build_id(),
             time,
             clock_hz: self.frequencies.tsc_hz,
-            clock: self.calibration.clock,
-            cpus: 1,
+            clock,
+            cpus: u16::try_from(self.cpus.len()).unwrap_or(u16::MAX),
             cpu_name: self.cpu_name.as_str(),
-            pmu: self.pmu.info(),
-            events: self.events.iter().map(RunEvent::info).collect(),
-            sample_instructions: self.calibration.sample_ticks,
+            pmu: self.seat.pmu.info(),
+            events: self.seat.events.iter().map(RunEvent::info).collect(),
+            sample_instructions: sample_ticks,
             deterministic: exact && self.options.line == Line::File,
             options: self.options,
         }
@@ -221,24 +261,24 @@ impl Session {
 impl Session {
     /// Samples one piece of code, however short the period is.
     pub fn sample(&mut self, period: u64, code: impl FnOnce()) {
-        self.start_timer(period, nmiprof_pmu::engine::Throttle::OFF);
+        self.seat.start_timer(period, Throttle::OFF);
         code();
         self.stop();
     }
 
     /// Sends everything that waits, after showing it to `look`.
     pub fn flush(&mut self, look: impl FnMut(nmiprof_wire::Sample)) {
-        self.drain.flush_seen(look);
+        self.drains.first_mut().flush_seen(look);
     }
 
     /// Fills the reserve up.
     pub fn refill(&self) {
-        self.cpu.reserve.refill();
+        self.seat.cpu.reserve.refill();
     }
 
     /// Returns where the ring is.
-    pub fn ring_address(&self) -> u64 {
-        self.drain.ring_address()
+    pub fn ring_address(&mut self) -> u64 {
+        self.drains.first_mut().ring_address()
     }
 }
 
@@ -246,30 +286,29 @@ fn refuse(why: &str) -> ! {
     report::configuration(format_args!("{why}"))
 }
 
-fn make_ring(
-    options: &Options<'_>,
-) -> (Producer<'static, RingMemory>, nmiprof_ring::Consumer<'static, RingMemory>) {
-    let memory = RingMemory::new(options.ring, options.ring_bytes).unwrap_or_else(|error| {
-        report::configuration(format_args!(
-            "ring={} ring_bytes={}: {error:?}; choose a smaller ring",
-            options.ring, options.ring_bytes
-        ))
-    });
-    let ring = Ring::new(memory).and_then(|ring| match options.decommit {
-        0 => Ok(ring),
-        pages => ring.decommitting(pages as usize),
-    });
-    let ring = ring.unwrap_or_else(|error| {
-        report::configuration(format_args!(
-            "ring_bytes={} decommit={}: {error}",
-            options.ring_bytes, options.decommit
-        ))
-    });
-    #[cfg_attr(not(feature = "selftest"), expect(unused_mut, reason = "only a mutant changes it"))]
-    let (producer, mut consumer) = Box::leak(Box::new(ring)).split();
-    #[cfg(feature = "selftest")]
-    crate::selftest::gap::prepare(options, &mut consumer);
-    (producer, consumer)
+/// Says of each CPU whether it samples. Programs run on CPU 0, and where there are some it is alone unless others are
+/// asked for.
+fn choose_cpus(options: &Options<'_>, has_processes: bool, cpus: &mut [CpuInfo]) {
+    let list = CpuList::parse(options.cpu_list).unwrap_or_else(|expected| refuse(expected));
+    let last = cpus.last().map_or(CPU_0, |info| info.cpu);
+    if list.highest().is_some_and(|highest| highest > last) {
+        refuse(&format!("cpu_list={}: the CPUs of this machine are 0 to {last}", list.text()));
+    }
+    if has_processes && !list.contains(CPU_0) {
+        refuse(&format!("cpu_list={}: programs run on CPU 0; name it, too", list.text()));
+    }
+    for info in cpus {
+        let is_wanted = options.job == Job::Record || options.job == Job::Stat;
+        let is_alone =
+            options.cpu_list.is_empty() && (has_processes || !is_wanted || !options.selftest.is_empty());
+        info.samples = list.contains(info.cpu) && (info.cpu == CPU_0 || !is_alone);
+    }
+}
+
+/// Reads the counters of a CPU that does not sample.
+fn totals_of_parked(index: u16) -> CpuTotals {
+    let nmi = percpu::of(index).map(|cpu| cpu.nmi.snapshot()).unwrap_or_default();
+    CpuTotals { cpu: index, time: cpu::timestamp(), nmi, ..CpuTotals::default() }
 }
 
 /// Lists the address spaces of all processes.

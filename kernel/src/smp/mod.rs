@@ -9,12 +9,12 @@ mod clock_offset;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU16, Ordering};
 
-use nmiprof_boot::acpi::Tables;
+use nmiprof_boot::acpi::Madt;
 use nmiprof_wire::{CpuInfo, Options};
 use spin::Once;
 use x86_64::instructions::interrupts;
 
-pub use assignment::assign;
+pub use assignment::{assign, is_parked};
 
 use crate::arch::apic::LocalApic;
 use crate::arch::boot::MemoryMap;
@@ -30,24 +30,24 @@ static OPTIONS: Once<Options<'static>> = Once::new();
 /// Number of the CPU that starts. Written by CPU 0 before it starts one.
 static STARTING: AtomicU16 = AtomicU16::new(0);
 
-/// Starts every CPU that the tables name, and tells of all of them, CPU 0 first.
+/// Starts every CPU that the firmware names, and tells of all of them, CPU 0 first.
 ///
 /// # Context
 /// CPU 0, thread, once; what runs later may not take low memory.
 pub fn start_all(
     cpu_0: &PerCpu,
-    tables: Option<&Tables>,
-    memory: &MemoryMap,
+    madt: Option<&Madt>,
+    memory: Option<&MemoryMap>,
     options: Options<'static>,
     tsc_hz: u64,
 ) -> Vec<CpuInfo> {
     OPTIONS.call_once(|| options);
     let mut infos = Vec::from([CpuInfo { cpu: CPU_0, apic_id: cpu_0.apic_id, ..CpuInfo::default() }]);
-    let ids = other_ids(cpu_0, tables);
+    let ids = other_ids(cpu_0, madt);
     if ids.is_empty() {
         return infos;
     }
-    let Some(page) = StartupPage::prepare(memory) else {
+    let Some(page) = memory.and_then(StartupPage::prepare) else {
         warning!("no page of RAM below 640 KiB is free: the other {} CPUs can't start", ids.len());
         return infos;
     };
@@ -66,9 +66,10 @@ pub fn start_all(
 }
 
 /// Lists the APIC IDs of all CPUs that can start, but for this one's.
-fn other_ids(cpu_0: &PerCpu, tables: Option<&Tables>) -> Vec<u32> {
-    let is_other = |id: &u32| *id != cpu_0.apic_id && (cpu_0.apic == LocalApic::X2Apic || *id < XAPIC_BROADCAST);
-    tables.map_or_else(Vec::new, |tables| tables.cpu_ids().filter(is_other).collect())
+fn other_ids(cpu_0: &PerCpu, madt: Option<&Madt>) -> Vec<u32> {
+    let can_be_reached = |id: u32| cpu_0.apic == LocalApic::X2Apic || id < XAPIC_BROADCAST;
+    let cpus = madt.map(|madt| madt.cpus.iter().filter(|cpu| cpu.enabled)).into_iter().flatten();
+    cpus.map(|cpu| cpu.apic_id).filter(|id| *id != cpu_0.apic_id && can_be_reached(*id)).collect()
 }
 
 /// What an xAPIC takes for all CPUs; no CPU has it, and none with a higher ID can be reached.
@@ -81,7 +82,7 @@ fn start(page: StartupPage, apic: LocalApic, index: u16, apic_id: u32, tsc_hz: u
     };
     // Relaxed: the startup message orders.
     STARTING.store(index, Ordering::Relaxed);
-    let is_up = || percpu::of(index).is_some_and(|cpu| assignment::is_parked(cpu.index));
+    let is_up = || percpu::of(index).is_some_and(|cpu| is_parked(cpu.index));
     if !page.start(apic, apic_id, &stack, tsc_hz) {
         warning!("the CPU with APIC ID {apic_id} does not start");
         return None;
@@ -95,7 +96,8 @@ fn start(page: StartupPage, apic: LocalApic, index: u16, apic_id: u32, tsc_hz: u
 
 /// Lives the life of a CPU that was started.
 pub fn main() -> ! {
-    let options = OPTIONS.get().unwrap_or_else(|| report::broken_setup(format_args!("a CPU started too early")));
+    let options =
+        OPTIONS.get().unwrap_or_else(|| report::broken_setup(format_args!("a CPU started too early")));
     let cpu = init::this_cpu(STARTING.load(Ordering::Relaxed), options);
     interrupts::enable();
     assignment::work_for_ever(cpu)

@@ -17,7 +17,7 @@ use nmiprof_wire::{ClockKind, WorkloadResult};
 use crate::arch::cpu;
 
 /// A piece of work that can be done again and again.
-pub trait Workload {
+pub trait Workload: Send {
     /// Does one step, about a million instructions, and tells whether its result is right.
     ///
     /// Every step does exactly the same work.

@@ -12,8 +12,8 @@ use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Block, CaseReport, CounterReport, CpuInfo, CpuTotals, EventCounts, EventInfo, Offer, Options, Output, Pair,
-    Placement, PmuCounters, PmuInfo, Process, ProcessEnd, Stacks,
+    Block, CaseReport, CounterReport, CpuInfo, CpuTotals, EventCounts, EventInfo, Offer, Options, Output,
+    Pair, Placement, PmuCounters, PmuInfo, Process, ProcessEnd, Stacks,
 };
 
 /// Most events that one run samples.

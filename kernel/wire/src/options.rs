@@ -11,11 +11,11 @@ use core::str::FromStr;
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CpuList, Sampling};
 use crate::choices::{
     Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, Stress,
     UnknownPolicy, Unmask,
 };
+use crate::{CpuList, Sampling};
 
 /// Everything that a run can be asked for.
 ///

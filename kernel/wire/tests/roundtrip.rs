@@ -64,6 +64,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
         let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi, (decommit, warn_fault)) = rest;
         Options {
             workloads,
+            cpu_list: "0,2-3",
             duration_ns,
             sampling,
             chains,

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use nmiprof_wire::CpuList;
 
 /// Returns a parser that lists the names of all values in the help and in errors.
 pub(in crate::commands) fn choice<T>(
@@ -44,6 +45,12 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 pub(super) fn word(text: &str) -> Result<String, &'static str> {
     let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
     is_word.then(|| text.to_owned()).ok_or("expected a name without spaces")
+}
+
+/// Accepts a list of CPUs.
+pub(super) fn cpu_list(text: &str) -> Result<String, String> {
+    let list = CpuList::parse(text).ok().filter(|list| list.highest().is_some());
+    list.map(|list| list.text().to_owned()).ok_or_else(|| "expected a list of CPUs such as 0,2-3".to_owned())
 }
 
 /// Accepts events that can be one word of the kernel command line.

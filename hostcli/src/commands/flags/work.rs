@@ -5,7 +5,7 @@ use std::time::Duration;
 use nmiprof_wire::Options;
 
 use super::programs::Packed;
-use super::values::{seconds, word};
+use super::values::{cpu_list, seconds, word};
 use crate::commands::Error;
 
 /// Wall time that every machine gets.
@@ -33,6 +33,10 @@ pub struct WorkArgs {
     #[arg(short, long = "workload", value_name = "WORKLOAD", value_delimiter = ',', value_parser = word)]
     pub workloads: Vec<String>,
 
+    /// CPUs that work and sample, as a list such as 0,2-3 [default: all, or CPU 0 beside programs]
+    #[arg(short = 'C', long, value_name = "LIST", value_parser = cpu_list)]
+    pub cpu_list: Option<String>,
+
     /// Wall time after which the machine is ended [default: 60 s and 30 s per second of target time]
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub timeout: Option<Duration>,
@@ -56,10 +60,15 @@ impl WorkArgs {
         self.workloads.join(",")
     }
 
+    /// Returns the CPUs that work and sample; empty for the default.
+    pub(in crate::commands) fn cpu_list(&self) -> &str {
+        self.cpu_list.as_deref().unwrap_or_default()
+    }
+
     /// Adds what was asked for to `options`; `workloads` is [`WorkArgs::workloads_word`].
-    pub(in crate::commands) fn apply<'a>(&self, workloads: &'a str, options: Options<'a>) -> Options<'a> {
+    pub(in crate::commands) fn apply<'a>(&'a self, workloads: &'a str, options: Options<'a>) -> Options<'a> {
         let duration_ns = u64::try_from(self.duration().as_nanos()).unwrap_or(u64::MAX);
-        Options { workloads, duration_ns, tick_hz: self.tick_hz, ..options }
+        Options { workloads, cpu_list: self.cpu_list(), duration_ns, tick_hz: self.tick_hz, ..options }
     }
 
     /// Returns what runs, for a heading.

@@ -57,6 +57,7 @@ impl Args {
     /// [`Error::Usage`] says what to do instead.
     pub(super) fn check(&self) -> Result<(), Error> {
         self.machine.check()?;
+        self.machine.check_list(self.work.cpu_list())?;
         self.sampling.check()?;
         self.events.check()
     }
@@ -277,8 +278,9 @@ mod tests {
         args(&["--ring-size", "64K", "--decommit", "15"]).check().expect("fine");
         let error = args(&["-e", "cycels"]).check().expect_err("a typing error").to_string();
         assert!(error.starts_with("-e cycels: "), "{error}");
-        assert!(args(&["--cpus", "2"]).check().is_err(), "one CPU only");
-        args(&["-e", "cache-misses", "--cpus", "1"]).check().expect("both are fine");
+        args(&["-e", "cache-misses", "--cpus", "4"]).check().expect("both are fine");
+        let error = args(&["--cpus", "2", "-C", "1-2"]).check().expect_err("no CPU 2").to_string();
+        assert!(error.contains("--cpus 3"), "{error}");
     }
 
     #[test]

@@ -159,11 +159,29 @@ fn fill(entry: &AtomicU64, flags: u64, source: &impl FrameSource) -> Option<(u64
     }
 }
 
-/// Unmaps one page of an area and returns its frame: its next touch is a first one again.
+/// Makes a page of an area absent, but leaves its frame's address in the entry: [`take_hidden`] gets it. Until then its
+/// translation may still be cached, on this CPU no more.
 ///
 /// # Context
-/// Thread; no other CPU uses the page.
-pub fn remove_leaf(root: PhysFrame, address: u64) -> Option<PhysFrame> {
+/// Thread; no CPU uses the page.
+pub fn hide_leaf(root: PhysFrame, address: u64) {
+    if let Some(leaf) = leaf_of(root, address) {
+        leaf.fetch_and(!PRESENT, Ordering::AcqRel);
+        tlb::flush(VirtAddr::new(address));
+    }
+}
+
+/// Clears the entry of a hidden page and returns its frame: the next touch of the page is a first one again.
+///
+/// # Context
+/// Thread; no CPU uses the page, and none has its translation cached.
+pub fn take_hidden(root: PhysFrame, address: u64) -> Option<PhysFrame> {
+    let value = leaf_of(root, address)?.swap(0, Ordering::AcqRel);
+    (value != 0).then(|| PhysFrame::containing_address(PhysAddr::new(value & ADDRESS)))
+}
+
+/// Finds the entry of a page, where there are tables down to it.
+fn leaf_of(root: PhysFrame, address: u64) -> Option<&'static AtomicU64> {
     let mut table = table_of(root);
     for level in (1..=TOP_LEVEL).rev() {
         let value = entry(table, address, level).load(Ordering::Acquire);
@@ -172,9 +190,7 @@ pub fn remove_leaf(root: PhysFrame, address: u64) -> Option<PhysFrame> {
         }
         table = value & ADDRESS;
     }
-    let value = entry(table, address, 0).swap(0, Ordering::AcqRel);
-    tlb::flush(VirtAddr::new(address));
-    (value & PRESENT != 0).then(|| PhysFrame::containing_address(PhysAddr::new(value & ADDRESS)))
+    Some(entry(table, address, 0))
 }
 
 /// What is present of an area.

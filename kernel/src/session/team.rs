@@ -1,0 +1,196 @@
+//! The other CPUs' parts in a run.
+//!
+//! Each takes its seat, one CPU after the other, while all but CPU 0 halt: the self-tests are disturbed by nobody then.
+//! When the run starts each goes to work, and when it stops each leaves its seat and is parked again.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use nmiprof_wire::Options;
+
+use super::refuse;
+use super::seat::{Seat, Setup};
+use crate::arch::percpu::{self, PerCpu};
+use crate::arch::startup::wait_until;
+use crate::drain::Drain;
+use crate::lock::Mutex;
+use crate::nmi::mailbox::Message;
+use crate::workloads::{self, Task};
+use crate::{arch::cpu, smp};
+
+/// How far the run is: one of the three below. Written by CPU 0; all others look at it between two steps.
+static PHASE: Phase = Phase(AtomicU32::new(PREPARING));
+
+/// A word that changes twice in a run, on lines of its own.
+#[repr(align(128))]
+struct Phase(AtomicU32);
+
+const PREPARING: u32 = 0;
+const WORKING: u32 = 1;
+const OVER: u32 = 2;
+
+/// The other CPUs that sample.
+pub struct Team {
+    members: Vec<Member>,
+    tsc_hz: u64,
+}
+
+/// One of them.
+struct Member {
+    cpu: &'static PerCpu,
+    /// What it has in the run, while it is parked.
+    part: Arc<Mutex<Option<Part>>>,
+}
+
+/// What a CPU has in a run.
+struct Part {
+    seat: Seat,
+    tasks: Vec<Task>,
+}
+
+impl Team {
+    /// Lets these CPUs take their seats; hands the drain of each to `take`.
+    ///
+    /// # Context
+    /// CPU 0, thread; the CPUs are parked.
+    pub fn new(setup: Setup, cpus: impl IntoIterator<Item = u16>, mut take: impl FnMut(Drain)) -> Self {
+        let tsc_hz = setup.frequencies.tsc_hz;
+        let members = cpus.into_iter().filter_map(percpu::of).map(|cpu| {
+            let (member, drain) = Member::new(setup, cpu);
+            take(drain);
+            member
+        });
+        Self { members: members.collect(), tsc_hz }
+    }
+
+    /// Refuses a team that does not count with what CPU 0 counts with: a capture has one list of events.
+    pub fn require_same_pmu(&self, own: &Seat) {
+        let own = own.pmu.info();
+        for Member { cpu, part } in &self.members {
+            let part = part.lock();
+            let Some(other) = part.as_ref().map(|part| part.seat.pmu.info()) else { continue };
+            if (other.kind, other.name) != (own.kind, own.name) {
+                refuse(&alloc::format!(
+                    "CPU {} counts with {}, CPU 0 with {}: leave one of them out with cpu_list=",
+                    cpu.index,
+                    other.name,
+                    own.name
+                ));
+            }
+        }
+    }
+
+    /// Tells whether CPU 0 is alone.
+    pub const fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Tells whether some counters want to be ticked.
+    pub fn needs_tick(&self) -> bool {
+        self.members.iter().any(|member| member.part.lock().as_ref().is_some_and(|part| part.seat.needs_tick))
+    }
+
+    /// Sends every member to its place and lets them begin together.
+    pub fn start(&self) {
+        PHASE.0.store(PREPARING, Ordering::Relaxed);
+        self.members.iter().for_each(|member| member.go_to_work(self.tsc_hz));
+        // Release: what CPU 0 has prepared is seen.
+        PHASE.0.store(WORKING, Ordering::Release);
+    }
+
+    /// Lets every member stop, and waits until it has.
+    pub fn stop(&self) {
+        PHASE.0.store(OVER, Ordering::Release);
+        for Member { cpu, .. } in &self.members {
+            // One without tasks halts, and must be woken to see that it is over.
+            while !wait_until(self.tsc_hz / 1000, || smp::is_parked(cpu.index)) {
+                cpu.send_nmi(Message::Nudge);
+            }
+        }
+    }
+
+    /// Goes through the seats and tasks of all members.
+    ///
+    /// # Context
+    /// CPU 0, thread; the run is over.
+    pub fn for_each(&self, mut look: impl FnMut(&mut Seat, &[Task])) {
+        for member in &self.members {
+            if let Some(Part { seat, tasks }) = member.part.lock().as_mut() {
+                look(seat, tasks);
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Lets a CPU take its seat.
+    fn new(setup: Setup, cpu: &'static PerCpu) -> (Self, Drain) {
+        let made = Arc::new(Mutex::new(None));
+        let place = made.clone();
+        let work = move |cpu: &'static PerCpu| {
+            let made = take_seat(setup, cpu);
+            *place.lock() = Some(made);
+        };
+        smp::assign(cpu, setup.frequencies.tsc_hz, Box::new(work));
+        while !smp::is_parked(cpu.index) {
+            spin_loop();
+        }
+        let (part, drain) = made.lock().take().expect("a CPU that is parked again has done its work");
+        (Self { cpu, part: Arc::new(Mutex::new(Some(part))) }, drain)
+    }
+
+    fn go_to_work(&self, tsc_hz: u64) {
+        let place = self.part.clone();
+        let work = move |_: &'static PerCpu| {
+            let part = place.lock().take();
+            let part = part.map(Part::take_part);
+            *place.lock() = part;
+        };
+        smp::assign(self.cpu, tsc_hz, Box::new(work));
+    }
+}
+
+/// Prepares everything for a CPU's part in the run.
+///
+/// # Context
+/// Thread of the CPU.
+fn take_seat(setup: Setup, cpu: &'static PerCpu) -> (Part, Drain) {
+    let Options { workloads, .. } = setup.options;
+    let (seat, mut drain) = Seat::new(setup, cpu, Vec::new());
+    seat.begin(&mut drain);
+    // CPU 0 has refused names that nobody knows.
+    let tasks = workloads::select(workloads).unwrap_or_default();
+    (Part { seat, tasks }, drain)
+}
+
+impl Part {
+    /// Works from the start of the run to its end.
+    ///
+    /// # Context
+    /// Thread of the CPU.
+    fn take_part(mut self) -> Self {
+        while PHASE.0.load(Ordering::Acquire) == PREPARING {
+            spin_loop();
+        }
+        self.seat.start();
+        let mut turns = (0..self.tasks.len()).cycle();
+        while PHASE.0.load(Ordering::Relaxed) == WORKING {
+            match turns.next() {
+                Some(turn) => self.tasks[turn].step(),
+                None => self.idle(),
+            }
+            self.seat.cpu.reserve.refill();
+        }
+        self.seat.stop();
+        self
+    }
+
+    fn idle(&self) {
+        // An NMI finds the halted CPU at one instruction, again and again: that is no row.
+        self.seat.cpu.nmi.forget_last_rip();
+        cpu::wait_for_nmi();
+    }
+}
