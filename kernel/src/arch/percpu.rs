@@ -106,7 +106,7 @@ impl PerCpu {
     /// # Context
     /// Any CPU: thread, or the last words of any context.
     pub fn send_nmi(&self, message: Message) {
-        self.nmi.mailbox.leave(message);
+        self.nmi.mailbox.leave_from_afar(message);
         self.apic.send_nmi(self.apic_id);
     }
 

@@ -82,14 +82,12 @@ impl StartupPage {
     /// Starts the CPU whose APIC has this ID, on `stack`; tells whether it has begun.
     ///
     /// # Context
-    /// Thread of the boot CPU, with no other CPU starting.
+    /// Thread of the boot CPU, with no other CPU starting, after [`prepare_all`] for this one.
     pub fn start(self, apic: LocalApic, apic_id: u32, stack: &StackRange, tsc_hz: u64) -> bool {
         let begun = BEGUN.load(Ordering::Acquire);
         ROOT.store(space::master_root().start_address().as_u64(), Ordering::Relaxed);
         // Relaxed: the message orders, and nothing reads the words before it.
         STACK.store(stack.start(), Ordering::Relaxed);
-        apic.send_init(apic_id);
-        wait_until(tsc_hz / INIT_PER_SECOND, || false);
         // Acquire: pairs with `begin`.
         let has_begun = || BEGUN.load(Ordering::Acquire) != begun;
         // The second message is for a CPU that has missed the first one; one that has begun ignores it.
@@ -102,6 +100,19 @@ impl StartupPage {
             apic.send_init(apic_id);
         }
         has_begun
+    }
+}
+
+/// Makes CPUs wait for their startup messages.
+///
+/// # Context
+/// Thread of the boot CPU; none of them has started.
+pub fn prepare_all(apic: LocalApic, apic_ids: &[u32], tsc_hz: u64) {
+    apic_ids.iter().for_each(|id| apic.send_init(*id));
+    let start = cpu::timestamp();
+    while cpu::timestamp().wrapping_sub(start) < tsc_hz / INIT_PER_SECOND {
+        // Not `pause`: nobody else runs, and an emulator would look for somebody each time.
+        cpu::nop_sled(cpu::SLED_INSTRUCTIONS);
     }
 }
 

@@ -7,7 +7,7 @@
 //! event. After Zickus, "x86, nmi: add in logic to handle multiple events and unknown NMIs" (Linux 3.2).
 //!
 //! Order, on every run: the [local handlers](handlers::ask_local); if none handled anything, system control port B
-//! and the handlers of what it says; if it says nothing, swallowed; else the PMU, whether it was a late one of its own;
+//! and the handlers of what it says; if it says nothing, swallowed; else the PMU, whether it was a late one of its own, and the mailbox;
 //! else the first handler for unknown NMIs; else unknown. Each run has exactly one outcome (invariant Dispatch).
 //!
 //! **Walk-all** asks every local handler, always. **Stop-early** stops at the first that handled something,
@@ -151,6 +151,7 @@ fn explain_empty(dispatcher: &mut Dispatcher, mut run: Unclaimed<'_>, sampler: O
         }
         // Asked after that, so that a claim is not used up for what the row explains.
         Reason::None if sampler.is_some_and(Sampler::claims_late) => counters.handled.increment(),
+        Reason::None if run.nmi.mailbox.claims_late() => counters.handled.increment(),
         Reason::None => explain_unknown(dispatcher.unknown, &mut run),
     }
 }

@@ -26,7 +26,7 @@ pub struct Unclaimed<'a> {
     pub frame: &'a IretFrame,
 }
 
-/// Defines [`ask_local`] from its list.
+/// Defines [`ask_local`] from its list. All but the first are told how many events were handled before them.
 ///
 /// A macro, so that every call is direct and inlined: a loop over a list of pointers is unrolled only where the
 /// compiler feels like it, and these calls are the sample path.
@@ -43,7 +43,7 @@ macro_rules! local_handlers {
             $(
                 $(#[$only])?
                 if handled < enough {
-                    handled += $ask(run);
+                    handled += $ask(run, handled);
                 }
             )+
             handled
@@ -96,17 +96,17 @@ fn overflow<const USUAL: bool>(run: &mut Run<'_>) -> u32 {
 }
 
 #[inline(always)]
-fn ipi(run: &mut Run<'_>) -> u32 {
-    run.interrupted.nmi.mailbox.claim()
+fn ipi(run: &mut Run<'_>, handled: u32) -> u32 {
+    run.interrupted.nmi.mailbox.claim(handled)
 }
 
 #[cfg(feature = "selftest")]
-fn deadline(run: &mut Run<'_>) -> u32 {
+fn deadline(run: &mut Run<'_>, _: u32) -> u32 {
     run.interrupted.nmi.deadline.claim()
 }
 
 #[cfg(feature = "selftest")]
-fn experiment(run: &mut Run<'_>) -> u32 {
+fn experiment(run: &mut Run<'_>, _: u32) -> u32 {
     run.interrupted.nmi.experiment.handle(run.interrupted.frame.rip)
 }
 
@@ -115,7 +115,7 @@ fn experiment(run: &mut Run<'_>) -> u32 {
 mod staged {
     use super::{Run, Unclaimed};
 
-    pub(super) fn local(run: &mut Run<'_>) -> u32 {
+    pub(super) fn local(run: &mut Run<'_>, _: u32) -> u32 {
         run.interrupted.nmi.staging.claim_events()
     }
 

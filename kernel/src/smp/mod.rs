@@ -19,7 +19,7 @@ pub use assignment::{assign, is_parked};
 use crate::arch::apic::LocalApic;
 use crate::arch::boot::MemoryMap;
 use crate::arch::percpu::{self, CPUS_MAX, PerCpu};
-use crate::arch::startup::{StartupPage, wait_until};
+use crate::arch::startup::{StartupPage, prepare_all, wait_until};
 use crate::init::{self, CPU_0};
 use crate::memory::stack::StackRange;
 use crate::nmi::mailbox::Message;
@@ -51,6 +51,7 @@ pub fn start_all(
         warning!("no page of RAM below 640 KiB is free: the other {} CPUs can't start", ids.len());
         return infos;
     };
+    prepare_all(cpu_0.apic, &ids, tsc_hz);
     for id in ids {
         let index = u16::try_from(infos.len()).unwrap_or(u16::MAX);
         if index >= CPUS_MAX {
