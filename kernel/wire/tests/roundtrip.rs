@@ -198,7 +198,7 @@ fn an_endless_line_is_too_long() {
 fn an_unknown_word_names_itself_and_what_is_expected() {
     let error = Options::parse("period=5 colour=red").expect_err("no such option");
     assert_eq!(error.word, "colour=red");
-    assert!(error.to_string().contains("workload, duration_ns, period"), "{error}");
+    assert!(error.to_string().contains("workload, cpu_list, duration_ns, period"), "{error}");
     let error = Options::parse("nmi=best").expect_err("no such entry");
     assert_eq!(
         error.to_string(),
