@@ -7,7 +7,7 @@
 //! **Nothing here is used by the NMI path**, neither the lock nor what it guards. An NMI between the change of
 //! CR3 and that of "current" finds them in disagreement and does not care.
 //!
-//! One CPU so far: the queue would have to be one for each, and "current" with it.
+//! All of them run on CPU 0. (On several the queue would have to be one for each, and "current" with it.)
 
 #![expect(unsafe_code, reason = "switches between threads")]
 
