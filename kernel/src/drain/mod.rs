@@ -1,6 +1,6 @@
 //! The drain: from the ring to the line, in thread context, while sampling goes on.
 //!
-//! It takes records, interns their call chains, numbers the samples and sends them in blocks. The number
+//! It takes records, as many as the line has room for, interns their call chains, numbers the samples and sends them in blocks. The number
 //! of a sample is how many the drain sent before it: it knows nothing of overflows or drops, so a sample
 //! that got lost before the ring can't hide.
 
@@ -19,6 +19,9 @@ use crate::memory::ring_memory::RingMemory;
 use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
 use chains::Chains;
+
+/// Frames of definitions that one record can fill: those that wait, and those of its own chain.
+const STACKS_PER_RECORD_MAX: usize = 4;
 
 /// The drain of one CPU's ring.
 pub struct Drain {
@@ -62,7 +65,7 @@ impl Drain {
         }
     }
 
-    /// Sends what waits, if it fills a block.
+    /// Sends what waits, if it fills a block and the line has room.
     ///
     /// # Panics
     /// If the ring is corrupt.
@@ -73,13 +76,28 @@ impl Drain {
         }
     }
 
-    /// Sends everything that waits.
+    /// Sends everything that waits; `false` where the line has no room for it and nobody may wait for that.
     ///
     /// # Panics
     /// If the ring is corrupt.
-    pub fn flush(&mut self) {
-        self.take_all();
-        self.samples.send();
+    #[must_use = "some samples may be left"]
+    pub fn flush(&mut self) -> bool {
+        self.flush_seen(|_| ())
+    }
+
+    /// Gives up what waits: it has its numbers and is sent to nobody, so the host counts it as lost on the line.
+    ///
+    /// # Panics
+    /// If the ring is corrupt.
+    pub fn abandon(&mut self) {
+        let left = self.ring.drain(usize::MAX, |_| ControlFlow::Continue(()));
+        let left = left.expect("the ring holds whole records");
+        self.samples.abandon(left as u64);
+    }
+
+    /// Tells whether the line has room for whatever one more record makes the drain send.
+    pub fn has_room(&self) -> bool {
+        stream::has_room(self.samples.frames_max())
     }
 
     /// Starts a new epoch: call chains are defined anew, for a reader who missed their definitions.
@@ -126,14 +144,22 @@ impl Drain {
         }
     }
 
-    /// Sends everything that waits, after showing it to `look`.
+    /// Sends everything that waits, after showing it to `look`; see [`Drain::flush`].
     ///
     /// # Panics
     /// If the ring is corrupt.
-    #[cfg(feature = "selftest")]
-    pub fn flush_seen(&mut self, look: impl FnMut(Sample)) {
-        self.take_all_seen(look);
-        self.samples.send();
+    pub fn flush_seen(&mut self, mut look: impl FnMut(Sample)) -> bool {
+        let frames = self.samples.frames_max();
+        while !self.take_all_seen(&mut look) {
+            if !stream::wait_for_room(frames) {
+                return false;
+            }
+        }
+        let has_room = stream::wait_for_room(frames);
+        if has_room {
+            self.samples.send();
+        }
+        has_room
     }
 
     /// Returns where the ring is.
@@ -143,18 +169,27 @@ impl Drain {
     }
 
     fn take_all(&mut self) {
+        // What is left stays in the ring.
         self.take_all_seen(|_| ());
     }
 
-    fn take_all_seen(&mut self, mut look: impl FnMut(Sample)) {
+    /// Takes records while the line has room; tells whether it has taken all that there were.
+    fn take_all_seen(&mut self, mut look: impl FnMut(Sample)) -> bool {
         self.samples.dropped = self.dropped().total();
         let Self { ring, samples, .. } = self;
+        let frames = samples.frames_max();
+        let mut has_room = true;
         let taken = ring.drain(usize::MAX, |record| {
+            has_room = stream::has_room(frames);
+            if !has_room {
+                return ControlFlow::Break(());
+            }
             look(sample_of(&record));
             samples.push(&record);
             ControlFlow::Continue(())
         });
         taken.expect("the ring holds whole records");
+        has_room
     }
 }
 
@@ -216,6 +251,18 @@ impl Samples {
             self.push_sample(event, sample)
         });
         debug_assert!(pushed.is_ok(), "an empty block takes a sample");
+    }
+
+    /// Returns the most frames that one record can make necessary: a block of every event, and definitions of chains.
+    fn frames_max(&self) -> usize {
+        self.blocks.len() + STACKS_PER_RECORD_MAX
+    }
+
+    /// Gives up what waits here, and so many samples besides.
+    fn abandon(&mut self, besides: u64) {
+        let waiting: u64 = self.blocks.iter().map(|block| u64::from(block.count())).sum();
+        self.blocks.iter_mut().for_each(BlockEncoder::clear);
+        self.sent += waiting + besides;
     }
 
     /// Finds the process of an address space; 0 for the kernel's own.

@@ -60,6 +60,7 @@ impl Session {
         cpu.nmi.set_nest_on_first_touch(options.stress == Stress::Nest);
         let (timer, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz);
         let calibration = timer.unwrap_or(Calibration::UNKNOWN);
+        stream::begin(&options, cpu.apic, frequencies.tsc_hz);
         report_clock(&frequencies, &calibration);
         let place = Place { cpu, options: &options, timer, tsc_hz: frequencies.tsc_hz, drain: &mut drain };
         let (pmu, producer) = Pmu::choose(place, producer).unwrap_or_else(|why| refuse(&why));
@@ -104,15 +105,16 @@ impl Session {
     }
 
     /// Works on the tasks in turn until the time is over, and drains meanwhile. Programs run beside that, and where
-    /// there are any, the last one's end is the end.
+    /// there are any, the last one's end is the end. Nobody waits for the line meanwhile.
     pub fn work(&mut self, tasks: &mut [Task]) {
         let end = cpu::timestamp().saturating_add(self.duration_ticks());
         let ticks = self.has_processes || self.needs_tick;
         if ticks {
             tick::start(self.cpu.apic, u64::from(self.options.tick_hz));
         }
+        stream::set_busy(true);
         let mut turns = (0..tasks.len()).cycle();
-        while cpu::timestamp() < end && (!self.has_processes || thread::processes() > 0) {
+        while cpu::timestamp() < end && (!self.has_processes || thread::has_running()) {
             match turns.next() {
                 Some(turn) => tasks[turn].step(),
                 None if self.has_processes => thread::wait_for_tick(),
@@ -120,6 +122,7 @@ impl Session {
             }
             self.tend();
         }
+        stream::set_busy(false);
         if ticks {
             tick::stop();
         }
@@ -134,17 +137,24 @@ impl Session {
             self.pmu.give_back(counters);
         }
         thread::stop_processes();
-        self.reap();
+        if thread::has_ended() {
+            // What a line that stands still leaves is given up at the end; nobody takes the address spaces' frames now.
+            let _ = self.drain.flush();
+            self.bury();
+        }
     }
 
     /// Sends what is left, the tasks' results, and the final counters.
     pub fn finish(&mut self, tasks: &[Task]) {
-        self.drain.flush();
+        if !self.drain.flush() {
+            self.drain.abandon();
+        }
         self.warn();
         for task in tasks {
             stream::send(&Frame::Workload(task.result()));
         }
         self.pmu.send_counts(self.cpu.index, self.events.len(), self.timer_throttled);
+        stream::send_counters();
         stream::send(&Frame::End(self.drain.totals()));
         stream::flush();
     }
@@ -152,22 +162,27 @@ impl Session {
     /// Does between two steps what the NMI can't: refill, drain, and introduce itself again.
     fn tend(&mut self) {
         self.cpu.reserve.refill();
+        stream::pump();
         self.drain.poll();
         self.reap();
         self.warn();
-        if cpu::timestamp() >= self.next_hello {
+        if cpu::timestamp() >= self.next_hello && self.drain.has_room() {
             self.drain.next_epoch();
             self.introduce();
             stream::send(&Frame::Sync(self.drain.totals()));
+            stream::send_counters();
         }
     }
 
-    /// Buries the processes that have ended, after their last samples were sent.
+    /// Buries the processes that have ended, after their last samples were sent; later, where the line is behind.
     fn reap(&mut self) {
-        if !thread::has_ended() {
-            return;
+        if thread::has_ended() && self.drain.flush() {
+            self.bury();
         }
-        self.drain.flush();
+    }
+
+    /// Buries the processes that have ended, and tells how.
+    fn bury(&self) {
         while let Some(thread) = thread::take_ended() {
             if let Some(outcome) = thread.outcome() {
                 let (process, time) = (thread.id, cpu::timestamp());
@@ -228,7 +243,8 @@ impl Session {
 
     /// Sends everything that waits, after showing it to `look`.
     pub fn flush(&mut self, look: impl FnMut(nmiprof_wire::Sample)) {
-        self.drain.flush_seen(look);
+        // A line that stands still has nobody to tell.
+        let _ = self.drain.flush_seen(look);
     }
 
     /// Fills the reserve up.

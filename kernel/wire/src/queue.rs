@@ -58,6 +58,14 @@ impl<const BYTES: usize> FrameQueue<BYTES> {
         Ok(())
     }
 
+    /// Appends a zero, if there is room: whatever the reader has got before it is no part of the next frame.
+    pub fn push_zero(&mut self) {
+        if self.room() > 0 {
+            self.bytes[(self.first + self.len) % BYTES] = 0;
+            self.len += 1;
+        }
+    }
+
     /// Returns bytes that are to leave next: all that wait, or those up to the end of the memory.
     #[must_use]
     pub fn front(&self) -> &[u8] {
