@@ -20,9 +20,6 @@ use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
 use chains::Chains;
 
-/// Frames of definitions that one record can fill: those that wait, and those of its own chain.
-const STACKS_PER_RECORD_MAX: usize = 4;
-
 /// The drain of one CPU's ring.
 pub struct Drain {
     cpu: &'static PerCpu,
@@ -95,11 +92,6 @@ impl Drain {
         self.samples.abandon(left as u64);
     }
 
-    /// Tells whether the line has room for whatever one more record makes the drain send.
-    pub fn has_room(&self) -> bool {
-        stream::has_room(self.samples.frames_max())
-    }
-
     /// Starts a new epoch: call chains are defined anew, for a reader who missed their definitions.
     pub fn next_epoch(&mut self) {
         self.samples.next_epoch();
@@ -149,13 +141,12 @@ impl Drain {
     /// # Panics
     /// If the ring is corrupt.
     pub fn flush_seen(&mut self, mut look: impl FnMut(Sample)) -> bool {
-        let frames = self.samples.frames_max();
         while !self.take_all_seen(&mut look) {
-            if !stream::wait_for_room(frames) {
+            if !stream::wait_for_room() {
                 return false;
             }
         }
-        let has_room = stream::wait_for_room(frames);
+        let has_room = stream::wait_for_room();
         if has_room {
             self.samples.send();
         }
@@ -177,10 +168,9 @@ impl Drain {
     fn take_all_seen(&mut self, mut look: impl FnMut(Sample)) -> bool {
         self.samples.dropped = self.dropped().total();
         let Self { ring, samples, .. } = self;
-        let frames = samples.frames_max();
         let mut has_room = true;
         let taken = ring.drain(usize::MAX, |record| {
-            has_room = stream::has_room(frames);
+            has_room = stream::has_room();
             if !has_room {
                 return ControlFlow::Break(());
             }
@@ -251,11 +241,6 @@ impl Samples {
             self.push_sample(event, sample)
         });
         debug_assert!(pushed.is_ok(), "an empty block takes a sample");
-    }
-
-    /// Returns the most frames that one record can make necessary: a block of every event, and definitions of chains.
-    fn frames_max(&self) -> usize {
-        self.blocks.len() + STACKS_PER_RECORD_MAX
     }
 
     /// Gives up what waits here, and so many samples besides.

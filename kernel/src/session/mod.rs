@@ -166,7 +166,7 @@ impl Session {
         self.drain.poll();
         self.reap();
         self.warn();
-        if cpu::timestamp() >= self.next_hello && self.drain.has_room() {
+        if cpu::timestamp() >= self.next_hello && stream::has_room() {
             self.drain.next_epoch();
             self.introduce();
             stream::send(&Frame::Sync(self.drain.totals()));

@@ -6,8 +6,8 @@
 //!
 //! A line that is slow, stalled or unplugged must cost samples and nothing else, and each of them counted. So:
 //! - while workloads run, nobody waits. The drain asks [`has_room`] before it takes samples out of a ring: what the line
-//!   can't carry stays there, until the ring is full and the NMI counts a drop. The queue keeps some room for frames that
-//!   are no samples; one that finds none is dropped, and counted.
+//!   can't carry stays there, until the ring is full and the NMI counts a drop. The rest of the queue is for frames that
+//!   are no samples; one that finds no room is dropped, and counted.
 //! - before and after that, [`send`] and [`wait_for_room`] wait for as long as bytes move, and give a line up that stands
 //!   still for some seconds.
 //!
@@ -22,7 +22,7 @@ use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nmiprof_wire::{
-    Frame, FrameQueue, LINE_BYTES_MAX, Line, LineCounters, Log, LogLevel, Options, QueueError,
+    EVENTS_MAX, Frame, FrameQueue, LINE_BYTES_MAX, Line, LineCounters, Log, LogLevel, Options, QueueError,
 };
 
 use crate::arch::apic::LocalApic;
@@ -33,10 +33,19 @@ use crate::lock::Mutex;
 use crate::text::FixedText;
 use stillness::Stillness;
 
-/// Memory for what waits: five seconds at 115200 baud.
+/// Memory for what waits.
 const QUEUE_BYTES: usize = 64 << 10;
-/// What samples leave of it to other frames.
-const RESERVED_BYTES: usize = 16 << 10;
+/// While more than this waits, no sample is added: it keeps a line of 115200 baud busy for 0.7 seconds, and what is behind
+/// it is not much older.
+const BEHIND_BYTES: usize = 8 << 10;
+/// Most frames that one record may make necessary: a block of every event, and definitions of call chains (those that
+/// wait, and those of its own chain).
+const FRAMES_PER_RECORD_MAX: usize = EVENTS_MAX + 4;
+
+const _: () = assert!(
+    BEHIND_BYTES + FRAMES_PER_RECORD_MAX * LINE_BYTES_MAX + 4 * LINE_BYTES_MAX <= QUEUE_BYTES,
+    "what one record makes necessary has room, and so has what the session sends each second"
+);
 /// Bursts that one interrupt sends: enough for a line, and the interrupted code goes on where the far end takes all.
 const INTERRUPT_BURSTS_MAX: u32 = 4;
 
@@ -118,15 +127,14 @@ pub fn send_counters() {
     send(&Frame::Line(counters));
 }
 
-/// Tells whether so many frames of samples have room behind what waits.
-pub fn has_room(frames: usize) -> bool {
-    let waiting = WAITING_BYTES.load(Ordering::Relaxed);
-    waiting + frames * LINE_BYTES_MAX + RESERVED_BYTES <= QUEUE_BYTES
+/// Tells whether whatever one more record makes necessary has room behind what waits.
+pub fn has_room() -> bool {
+    WAITING_BYTES.load(Ordering::Relaxed) <= BEHIND_BYTES
 }
 
-/// Waits until so many frames have room; `false` where nobody may wait, or the line stands still.
-pub fn wait_for_room(frames: usize) -> bool {
-    while !has_room(frames) {
+/// Waits until there is room for a record; `false` where nobody may wait, or the line stands still.
+pub fn wait_for_room() -> bool {
+    while !has_room() {
         if !with_stream(|stream| stream.is_worth_waiting()) {
             return false;
         }
@@ -158,7 +166,8 @@ pub fn flush() {
     while with_stream(|stream| !stream.queue.is_empty() && stream.is_worth_waiting()) {
         spin_loop();
     }
-    if let Some(port) = &STREAM.lock().port {
+    let stream = STREAM.lock();
+    if let Some(port) = stream.port.as_ref().filter(|_| stream.queue.is_empty()) {
         wait_until_idle(port);
     }
 }

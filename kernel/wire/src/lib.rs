@@ -46,7 +46,9 @@ pub use choices::{
     UnknownPolicy, Unmask,
 };
 pub use exit::ExitCode;
-pub use frame::{BuildId, ClockKind, Fatal, FatalCause, Frame, Hello, Log, LogLevel, WorkloadResult};
+pub use frame::{
+    BuildId, ClockKind, EVENTS_MAX, Fatal, FatalCause, Frame, Hello, Log, LogLevel, WorkloadResult,
+};
 pub use framing::{DecodeError, EncodeError, FRAME_BYTES_MAX, LINE_BYTES_MAX, decode, encode};
 pub use line::{LineCounters, Rate, RateError, UART_HZ};
 pub use options::{OptionError, Options};
