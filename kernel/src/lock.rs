@@ -30,6 +30,15 @@ impl<T> Mutex<T> {
         let no_preemption = NoPreemption::new();
         MutexGuard { value: self.0.lock(), _no_preemption: no_preemption }
     }
+
+    /// Takes the value, if nobody has it.
+    ///
+    /// # Context
+    /// Any: nobody is waited for. What was interrupted may be the one who has it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let no_preemption = NoPreemption::new();
+        Some(MutexGuard { value: self.0.try_lock()?, _no_preemption: no_preemption })
+    }
 }
 
 /// The value, for as long as this lives.

@@ -1,8 +1,8 @@
 //! Last words: a panic, an exception, a broken invariant or a wrong command line, as a frame and on the screen.
 //!
 //! Any of them can come at any moment, also inside an NMI and while another frame is half sent. So this
-//! takes no lock, allocates nothing, opens the line anew, ends the half-sent frame with a zero, and leaves
-//! the machine. The screen comes last: it serves whoever stands before a machine whose line is not read, or that has
+//! waits for no lock, allocates nothing, opens the line anew, ends a half-sent frame with a zero, and leaves
+//! the machine. What waits for the line goes first, where nobody else has it. The screen comes last: it serves whoever stands before a machine whose line is not read, or that has
 //! no line at all.
 
 use core::fmt;
@@ -17,8 +17,8 @@ use crate::arch::exit::{self, exit};
 use crate::arch::frame::IretFrame;
 use crate::arch::serial::{Port, PortError};
 use crate::arch::{percpu, screen};
-use crate::smp;
 use crate::text::FixedText;
+use crate::{smp, stream};
 
 /// Reports a CPU exception that nothing handles.
 pub fn exception(vector: u64, error: u64, fault_address: u64, interrupted: &IretFrame) -> ! {
@@ -95,11 +95,12 @@ fn fatal(cause: FatalCause, text: fmt::Arguments<'_>, file: &str, line: u32) -> 
 }
 
 fn send(frame: &Frame<'_>) {
-    let mut line = [0; LINE_BYTES_MAX];
-    if let (Some(mut port), Ok(bytes)) = (Port::reopen(), encode(frame, &mut line)) {
-        port.send(&[0]);
-        port.send(bytes);
-        port.flush();
+    // A zero, and the frame.
+    let mut bytes = [0; 1 + LINE_BYTES_MAX];
+    stream::rescue();
+    if let (Some(port), Ok(line)) = (Port::reopen(), encode(frame, &mut bytes[1..])) {
+        let end = 1 + line.len();
+        stream::send_last(port, bytes.get(..end).unwrap_or_default());
     }
 }
 

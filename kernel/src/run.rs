@@ -18,7 +18,9 @@ static ACPI: Once<Result<Tables, AcpiError>> = Once::new();
 pub fn kernel_main(boot: BootInfo) -> ! {
     let boot = BOOT.call_once(|| boot);
     screen::init(boot.screen().filter(|screen| screen.range().end <= MAPPED_END));
-    stream::open().unwrap_or_else(|error| report::no_line(error));
+    // What is wrong with it is said later: the line comes first.
+    let options = Options::parse(boot.command_line()).unwrap_or_default();
+    stream::open(&options).unwrap_or_else(|error| report::no_line(error));
     info!("nmiprof kernel {}, command line: {}", arch::build_id::build_id(), boot.command_line());
     init::report_acpi(ACPI.call_once(|| boot::acpi(boot)));
     let Err(error) = init::memory(boot).and_then(|()| stack::continue_on_thread_stack(profile));
@@ -30,6 +32,7 @@ extern "C" fn profile() -> ! {
     let command_line = BOOT.get().map_or("", BootInfo::command_line);
     let options =
         Options::parse(command_line).unwrap_or_else(|error| report::configuration(format_args!("{error}")));
+    options.rate().unwrap_or_else(|error| report::configuration(format_args!("{error}")));
     let cpu = init::boot_cpu(&options);
     if let Some(boot) = BOOT.get() {
         init::processes(boot, &options);

@@ -1,18 +1,22 @@
 //! One boot of an embedded image, described step by step, and what came of it.
 
+use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use std::{env, fs, io};
+use std::{env, fs, io, thread};
 
-use nmiprof::capture::{LogLine, Record};
+use nmiprof::capture::{CaptureError, LogLine, Record, Stream};
 use nmiprof::images::{Example, Image};
 use nmiprof::machine::{
-    self, CommandLine, Consent, MachineConfig, Medium, Observer, Program, Size, Stop, find_or_install,
+    self, BootError, CommandLine, Consent, Ending, Evidence, MachineConfig, Medium, Observer, Program, Size,
+    Stop, find_or_install,
 };
 use nmiprof_program::archive;
 use nmiprof_wire::{Line, Options};
 
+use crate::far_end::{Account, FarEnd};
 use crate::skips::Skip;
 use crate::verdict::Verdict;
 
@@ -34,6 +38,7 @@ pub struct Boot {
     icount: bool,
     has_exit_device: bool,
     has_serial_port: bool,
+    far_end: Option<FarEnd>,
     qemu_args: Vec<String>,
     limit: Duration,
     program: Option<Program>,
@@ -58,6 +63,7 @@ impl Boot {
             icount: true,
             has_exit_device: true,
             has_serial_port: true,
+            far_end: None,
             qemu_args: Vec::new(),
             limit: Self::LIMIT,
             program: None,
@@ -126,6 +132,13 @@ impl Boot {
         self
     }
 
+    /// Leads the line to a far end, which may hold it up, and lets time be time: a pace means nothing else.
+    pub fn far_end(mut self, far_end: FarEnd) -> Self {
+        self.far_end = Some(far_end);
+        self.has_serial_port = false;
+        self.without_icount().append("line=live")
+    }
+
     /// Adds an argument for QEMU, after ours.
     pub fn qemu_arg(mut self, arg: &str) -> Self {
         self.qemu_args.push(arg.to_owned());
@@ -159,6 +172,8 @@ impl Boot {
         let directory = tempfile::tempdir().expect("tests need room for temporary files");
         let mut scribe = Scribe { sampling: self.sampling, command_line: None };
         let module = if self.programs.is_empty() { self.module } else { archive_of(&self.programs) };
+        let socket = directory.path().join("far");
+        let far_args = self.far_end.is_some().then(|| FarEnd::qemu_args(&socket));
         let config = MachineConfig {
             kernel_command_line: self.kernel_command_line,
             module,
@@ -168,7 +183,7 @@ impl Boot {
             icount: self.icount,
             has_exit_device: self.has_exit_device,
             has_serial_port: self.has_serial_port,
-            extra_args: self.qemu_args,
+            extra_args: far_args.into_iter().flatten().chain(self.qemu_args).collect(),
             limit: self.limit,
             ..MachineConfig::new(self.image.elf(), directory.path().join("line"))
         };
@@ -176,7 +191,10 @@ impl Boot {
             Ok(program) => program,
             Err(skip) => return Run::skipped(skip),
         };
-        let result = machine::boot(&program, &config, &mut scribe);
+        let (result, far) = match &self.far_end {
+            Some(far_end) => boot_with(far_end, &socket, &program, &config, &mut scribe),
+            None => (machine::boot(&program, &config, &mut scribe), None),
+        };
         let verdict = Verdict::of(&result);
         eprintln!("{verdict}");
         Run {
@@ -185,8 +203,38 @@ impl Boot {
             capture: fs::read(&config.line).unwrap_or_default(),
             command_line: scribe.command_line,
             boot: result.ok(),
+            far,
         }
     }
+}
+
+/// Boots a machine whose line leads to a far end, and judges it when that has read the last byte.
+fn boot_with(
+    far_end: &FarEnd,
+    socket: &Path,
+    program: &Program,
+    config: &MachineConfig<'_>,
+    scribe: &mut Scribe,
+) -> (Result<machine::Boot, BootError>, Option<Account>) {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| far_end.read(socket, &config.line, &is_over));
+        let result = machine::boot(program, config, scribe);
+        // Relaxed: a flag that ends waiting, and nothing else.
+        is_over.store(true, Ordering::Relaxed);
+        let account = reader.join().expect("the far end does not panic").expect("the far end can read");
+        (result.map(|boot| judged_again(boot, config)), Some(account))
+    })
+}
+
+/// Judges a machine by everything that was on its line: the last bytes come after its end.
+fn judged_again(mut boot: machine::Boot, config: &MachineConfig<'_>) -> machine::Boot {
+    let mut stream = Stream::new("the far end");
+    let bytes = fs::read(&config.line).expect("the far end has made it");
+    stream.push(&bytes, |_| Ok::<(), CaptureError>(())).expect("a stream of this build");
+    boot.record = stream.finish();
+    boot.ending = Ending::of(&Evidence { stop: boot.stop, record: &boot.record, stderr: &boot.stderr });
+    boot
 }
 
 /// Packs embedded programs.
@@ -252,6 +300,8 @@ pub struct Run {
     pub capture: Vec<u8>,
     /// The QEMU command line; `None` where nothing was started.
     pub command_line: Option<CommandLine>,
+    /// What the far end did; `None` where the line was a file.
+    pub far: Option<Account>,
     boot: Option<machine::Boot>,
 }
 
@@ -265,7 +315,8 @@ impl Run {
     pub fn passed(self) -> Option<Completed> {
         match (self.verdict, self.boot) {
             (Verdict::Pass, Some(boot)) => {
-                Some(Completed { capture: self.capture, record: boot.record, elapsed: boot.elapsed })
+                let far = self.far.unwrap_or_default();
+                Some(Completed { capture: self.capture, record: boot.record, elapsed: boot.elapsed, far })
             }
             (Verdict::Skip(skip), _) => {
                 skip.register();
@@ -312,7 +363,7 @@ impl Run {
     }
 
     fn skipped(skip: Skip) -> Self {
-        Self { verdict: Verdict::Skip(skip), capture: Vec::new(), command_line: None, boot: None }
+        Self { verdict: Verdict::Skip(skip), capture: Vec::new(), command_line: None, far: None, boot: None }
     }
 }
 
@@ -325,4 +376,6 @@ pub struct Completed {
     pub record: Record,
     /// Wall time from start to end.
     pub elapsed: Duration,
+    /// What the far end did; nothing where the line was a file.
+    pub far: Account,
 }

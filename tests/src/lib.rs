@@ -21,6 +21,7 @@
 pub mod boot;
 pub mod combinations;
 pub mod counts;
+pub mod far_end;
 pub mod firmware;
 pub mod monitor;
 pub mod samples;
@@ -29,5 +30,6 @@ pub mod skips;
 pub mod verdict;
 
 pub use boot::{Boot, Completed, Run, qemu};
+pub use far_end::FarEnd;
 pub use skips::Skip;
 pub use verdict::{Failure, Timeout, Verdict};

@@ -90,6 +90,14 @@ impl Session<'_> {
         Picture::parse(&fs::read(file).expect("the monitor has written it")).expect("a picture")
     }
 
+    /// Writes to an I/O port, as an instruction of the machine would.
+    ///
+    /// # Panics
+    /// If the monitor is gone.
+    pub fn write_port(&mut self, port: u16, value: u8) {
+        self.command(&format!("o /b {port:#x} {value:#x}"));
+    }
+
     /// Ends the machine.
     ///
     /// # Panics

@@ -3,7 +3,9 @@
 //! A frame that can't be is counted as damage and otherwise ignored; only another version of the stream,
 //! or a second run in it, is an error. The record is bounded whatever comes in.
 
-use nmiprof_wire::{Block, DecodeError, EventCounts, Frame, Hello, SCHEMA_HASH, Stacks, WIRE_VERSION};
+use nmiprof_wire::{
+    Block, DecodeError, EventCounts, Frame, Hello, LineCounters, SCHEMA_HASH, Stacks, WIRE_VERSION,
+};
 
 use super::accounts::{Accounts, CpuAccount};
 use super::chains::{ChainId, ChainTree, Epochs};
@@ -30,6 +32,8 @@ pub struct Record {
     messages: Messages,
     processes: Processes,
     pmu: PmuRecord,
+    /// What the sender of the line counted, at last.
+    line: Option<LineCounters>,
     damage: Damage,
     bytes: u64,
     frames: u64,
@@ -52,6 +56,7 @@ impl Record {
             messages: Messages::default(),
             processes: Processes::default(),
             pmu: PmuRecord::default(),
+            line: None,
             damage: Damage::default(),
             bytes: 0,
             frames: 0,
@@ -110,6 +115,12 @@ impl Record {
     #[must_use]
     pub fn pmu(&self) -> &PmuRecord {
         &self.pmu
+    }
+
+    /// Returns what the sender of the line counted, by the last time that it said so.
+    #[must_use]
+    pub fn line(&self) -> Option<&LineCounters> {
+        self.line.as_ref()
     }
 
     /// Returns what could not be used.
@@ -194,6 +205,7 @@ impl Record {
             Frame::Offer(offer) => self.pmu.take_offer(offer),
             Frame::Counter(report) => self.pmu.take_test(report),
             Frame::Cpu(info) => self.cpus.take(info, self.cpus_max()),
+            Frame::Line(counters) => self.take_line(counters),
         };
         if !is_used {
             self.damage.count(event.offset, event.line_bytes);
@@ -323,6 +335,19 @@ impl Record {
             self.sample_line_bytes = self.sample_line_bytes.saturating_add(line_bytes);
         }
         is_used
+    }
+
+    /// Takes the counters of the line; refuses them where one goes back.
+    fn take_line(&mut self, counters: &LineCounters) -> bool {
+        let terms = |line: &LineCounters| {
+            [line.time, line.bytes, line.stalls, line.stall_ticks_max, line.frames_dropped]
+        };
+        let (last, now) = (self.line.unwrap_or_default(), *counters);
+        let only_rises = terms(&last).iter().zip(terms(&now)).all(|(last, now)| *last <= now);
+        if only_rises {
+            self.line = Some(now);
+        }
+        only_rises
     }
 
     fn take_counts(&mut self, counts: &EventCounts) -> bool {

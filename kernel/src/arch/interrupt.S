@@ -1,4 +1,4 @@
-// Interrupts that are no NMIs: the tick, and spurious ones. And the way back to user code by `iret`.
+// Interrupts that are no NMIs: the tick, the serial line, and spurious ones. And the way back to user code by `iret`.
 //
 // Hazard: the `iretq` that returns to user code faults, at CPL 0, if the frame's selectors are bad. No such
 // frame is ever made: the CPU pushed it, or `prepare_user` wrote it. If one were bad nevertheless, the exception
@@ -15,6 +15,7 @@ interrupt_tick:
     push_caller_saved
     cld
     call {handle_tick}
+interrupt_leave:
     pop_caller_saved
 .global interrupt_iretq
 // # State: RSP = IretFrame; all registers interrupted.
@@ -33,6 +34,15 @@ interrupt_return_failed:
     and rsp, -{STACK_ALIGN}
     call {return_failed}
     ud2
+
+.balign 16
+.global interrupt_serial
+// # State: as at `interrupt_tick`.
+interrupt_serial:
+    push_caller_saved
+    cld
+    call {handle_serial}
+    jmp interrupt_leave
 
 .balign 16
 .global interrupt_spurious

@@ -1,4 +1,4 @@
-//! Interrupts that are no NMIs: the tick, and those that were raised and withdrawn.
+//! Interrupts that are no NMIs: the tick, the serial line, and those that were raised and withdrawn.
 
 #![expect(unsafe_code, reason = "names symbols of the assembly")]
 
@@ -7,11 +7,13 @@ use core::arch::global_asm;
 use x86_64::VirtAddr;
 
 use super::percpu::{self, PerCpu};
-use super::tick;
-use crate::{process, thread};
+use super::{pic, serial, tick};
+use crate::{process, stream, thread};
 
 /// Vector of the tick.
 pub const TICK_VECTOR: u8 = 0x20;
+/// Vector of the serial line.
+pub const SERIAL_VECTOR: u8 = TICK_VECTOR + serial::LINE;
 /// Vectors of interrupts that turned out to be none: of the legacy controller and of the local APIC.
 pub const SPURIOUS_VECTORS: [u8; 2] = [0x27, 0xff];
 
@@ -22,12 +24,14 @@ global_asm!(
     include_str!("frame.S"),
     include_str!("interrupt.S"),
     handle_tick = sym handle_tick,
+    handle_serial = sym handle_serial,
     return_failed = sym return_failed,
     STACK_ALIGN = const STACK_ALIGN,
 );
 
 unsafe extern "C" {
     safe static interrupt_tick: u8;
+    safe static interrupt_serial: u8;
     safe static interrupt_spurious: u8;
 }
 
@@ -47,6 +51,11 @@ pub fn tick_entry() -> VirtAddr {
     VirtAddr::from_ptr(&raw const interrupt_tick)
 }
 
+/// Returns the entry of the serial line.
+pub fn serial_entry() -> VirtAddr {
+    VirtAddr::from_ptr(&raw const interrupt_serial)
+}
+
 /// Returns the entry of spurious interrupts.
 pub fn spurious_entry() -> VirtAddr {
     VirtAddr::from_ptr(&raw const interrupt_spurious)
@@ -63,6 +72,16 @@ extern "C" fn handle_tick() {
     }
     percpu::others().for_each(PerCpu::tick_from_afar);
     thread::tick();
+}
+
+/// Handles an interrupt of the serial line: the interrupted thread goes on after it.
+///
+/// # Context
+/// Interrupts disabled, on the kernel stack of the interrupted thread; called by the assembly only.
+extern "C" fn handle_serial() {
+    // First: the next edge may come while bytes are handed out.
+    pic::end_of_interrupt();
+    stream::interrupt();
 }
 
 /// Ends a process that can't be returned to (case 31).

@@ -1,9 +1,11 @@
-//! The legacy interrupt controllers (8259): silenced, but for the tick's line while there is a tick.
+//! The legacy interrupt controllers (8259): silenced, but for the lines that have a handler and are wanted.
 //!
 //! They start on the vectors of the CPU's exceptions, so they are moved away before they are masked: a
 //! spurious interrupt must not be taken for an exception.
 
 #![expect(unsafe_code, reason = "writes to I/O ports")]
+
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use x86_64::instructions::port::Port;
 
@@ -11,6 +13,11 @@ const PRIMARY_COMMAND: u16 = 0x20;
 const PRIMARY_DATA: u16 = 0x21;
 const SECONDARY_COMMAND: u16 = 0xa0;
 const SECONDARY_DATA: u16 = 0xa1;
+
+/// Lines of the primary controller that are masked. Written by threads of the CPU that booted.
+///
+/// Relaxed: the controller's copy is what counts.
+static MASKED: AtomicU8 = AtomicU8::new(u8::MAX);
 
 /// The four initialization words of each controller: start, first vector, wiring, 8086 mode; then the mask.
 const SEQUENCE: [(u16, u8); 10] = [
@@ -38,15 +45,21 @@ pub fn silence() {
 }
 
 /// Lets one line of the primary controller through.
-pub fn unmask_only(line: u8) {
-    // SAFETY: every line that is let through has a handler.
-    unsafe { Port::<u8>::new(PRIMARY_DATA).write(!(1 << line)) };
+pub fn unmask(line: u8) {
+    let masked = MASKED.load(Ordering::Relaxed) & !(1 << line);
+    set_masked(masked);
 }
 
-/// Masks every line of the primary controller.
-pub fn mask_all() {
-    // SAFETY: nothing waits for an interrupt of it any more.
-    unsafe { Port::<u8>::new(PRIMARY_DATA).write(u8::MAX) };
+/// Masks one line of the primary controller.
+pub fn mask(line: u8) {
+    let masked = MASKED.load(Ordering::Relaxed) | 1 << line;
+    set_masked(masked);
+}
+
+fn set_masked(masked: u8) {
+    MASKED.store(masked, Ordering::Relaxed);
+    // SAFETY: every line that is let through has a handler.
+    unsafe { Port::<u8>::new(PRIMARY_DATA).write(masked) };
 }
 
 /// Tells the primary controller that the interrupt it raised was taken.

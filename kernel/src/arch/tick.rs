@@ -35,12 +35,12 @@ pub fn start(apic: LocalApic, hz: u64) {
         unsafe { Port::<u8>::new(CHANNEL_0).write(byte) };
     }
     apic.enable_legacy_interrupts();
-    pic::unmask_only(LINE);
+    pic::unmask(LINE);
 }
 
 /// Stops to tick.
 pub fn stop() {
-    pic::mask_all();
+    pic::mask(LINE);
 }
 
 /// Tells the controller that the interrupt was taken.

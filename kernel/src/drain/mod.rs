@@ -1,6 +1,6 @@
 //! The drain: from the ring to the line, in thread context, while sampling goes on.
 //!
-//! It takes records, interns their call chains, numbers the samples and sends them in blocks. The number
+//! It takes records, as many as the line has room for, interns their call chains, numbers the samples and sends them in blocks. The number
 //! of a sample is how many the drain sent before it: it knows nothing of overflows or drops, so a sample
 //! that got lost before the ring can't hide.
 
@@ -69,24 +69,36 @@ impl Drain {
         self.cpu
     }
 
-    /// Sends what waits, at most so many records, if it fills a block.
+    /// Sends what waits, at most so many records, if it fills a block and the line has room; tells whether it did.
     ///
     /// # Panics
     /// If the ring is corrupt.
-    pub fn poll(&mut self, records_max: usize) {
+    pub fn poll(&mut self, records_max: usize) -> bool {
         let block_words = usize::from(BlockEncoder::SAMPLES_MAX) * (1 + FIXED_WORDS);
-        if self.ring.used_words() >= block_words as u64 {
+        let is_due = stream::has_room() && self.ring.used_words() >= block_words as u64;
+        if is_due {
             self.take(records_max, |_| ());
         }
+        is_due
     }
 
-    /// Sends everything that waits.
+    /// Sends everything that waits; `false` where the line has no room for it and nobody may wait for that.
     ///
     /// # Panics
     /// If the ring is corrupt.
-    pub fn flush(&mut self) {
-        self.take(usize::MAX, |_| ());
-        self.samples.send();
+    #[must_use = "some samples may be left"]
+    pub fn flush(&mut self) -> bool {
+        self.flush_seen(|_| ())
+    }
+
+    /// Gives up what waits: it has its numbers and is sent to nobody, so the host counts it as lost on the line.
+    ///
+    /// # Panics
+    /// If the ring is corrupt.
+    pub fn abandon(&mut self) {
+        let left = self.ring.drain(usize::MAX, |_| ControlFlow::Continue(()));
+        let left = left.expect("the ring holds whole records");
+        self.samples.abandon(left as u64);
     }
 
     /// Starts a new epoch: call chains are defined anew, for a reader who missed their definitions.
@@ -133,14 +145,21 @@ impl Drain {
         }
     }
 
-    /// Sends everything that waits, after showing it to `look`.
+    /// Sends everything that waits, after showing it to `look`; see [`Drain::flush`].
     ///
     /// # Panics
     /// If the ring is corrupt.
-    #[cfg(feature = "selftest")]
-    pub fn flush_seen(&mut self, look: impl FnMut(Sample)) {
-        self.take(usize::MAX, look);
-        self.samples.send();
+    pub fn flush_seen(&mut self, mut look: impl FnMut(Sample)) -> bool {
+        while !self.take(usize::MAX, &mut look) {
+            if !stream::wait_for_room() {
+                return false;
+            }
+        }
+        let has_room = stream::wait_for_room();
+        if has_room {
+            self.samples.send();
+        }
+        has_room
     }
 
     /// Returns where the ring is.
@@ -149,15 +168,22 @@ impl Drain {
         self.ring.memory().start()
     }
 
-    fn take(&mut self, records_max: usize, mut look: impl FnMut(Sample)) {
+    /// Takes records, at most so many, while the line has room; tells whether it had.
+    fn take(&mut self, records_max: usize, mut look: impl FnMut(Sample)) -> bool {
         self.samples.dropped = self.dropped().total();
         let Self { ring, samples, .. } = self;
+        let mut has_room = true;
         let taken = ring.drain(records_max, |record| {
+            has_room = stream::has_room();
+            if !has_room {
+                return ControlFlow::Break(());
+            }
             look(sample_of(&record));
             samples.push(&record);
             ControlFlow::Continue(())
         });
         taken.expect("the ring holds whole records");
+        has_room
     }
 }
 
@@ -219,6 +245,13 @@ impl Samples {
             self.push_sample(event, sample)
         });
         debug_assert!(pushed.is_ok(), "an empty block takes a sample");
+    }
+
+    /// Gives up what waits here, and so many samples besides.
+    fn abandon(&mut self, besides: u64) {
+        let waiting: u64 = self.blocks.iter().map(|block| u64::from(block.count())).sum();
+        self.blocks.iter_mut().for_each(BlockEncoder::clear);
+        self.sent += waiting + besides;
     }
 
     /// Finds the process of an address space; 0 for the kernel's own.

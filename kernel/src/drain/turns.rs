@@ -43,24 +43,32 @@ impl Drains {
         &mut self.drains[0]
     }
 
-    /// Sends what waits, where it fills a block.
+    /// Sends what waits, where it fills a block and the line has room.
     ///
     /// # Panics
     /// If a ring is corrupt.
     pub fn poll(&mut self) {
         let len = self.drains.len();
         let records_max = if len == 1 { usize::MAX } else { RECORDS_PER_TURN };
-        for turn in 0..len {
-            self.drains[(self.first + turn) % len].poll(records_max);
+        let first = self.first;
+        let turns = (0..len).map(|turn| (first + turn) % len);
+        // A line that is behind has room for one of them at a time: the next one's turn is then the next CPU's.
+        for index in turns {
+            if self.drains[index].poll(records_max) {
+                self.first = (index + 1) % len;
+            }
         }
-        self.first = (self.first + 1) % len;
     }
 
-    /// Sends everything that waits.
+    /// Sends everything that waits; what a line that stands still leaves is given up.
     ///
     /// # Panics
     /// If a ring is corrupt.
-    pub fn flush(&mut self) {
-        self.iter_mut().for_each(Drain::flush);
+    pub fn flush_or_abandon(&mut self) {
+        for drain in &mut self.drains {
+            if !drain.flush() {
+                drain.abandon();
+            }
+        }
     }
 }

@@ -63,6 +63,7 @@ impl Session {
         let others = cpus.iter().filter(|info| info.samples && info.cpu != CPU_0).map(|info| info.cpu);
         let setup = Setup { options, frequencies, is_shared_clock: others.clone().count() > 0 };
         let (seat, drain) = Seat::new(setup, cpu, spaces);
+        stream::begin(&options, cpu.apic, frequencies.tsc_hz);
         report_clock(&frequencies, &seat.calibration);
         let mut drains = Drains::new(drain);
         let team = Team::new(setup, others, |drain| drains.add(drain));
@@ -121,7 +122,7 @@ impl Session {
     }
 
     /// Works on the tasks in turn until the time is over, and drains meanwhile. Programs run beside that, and where
-    /// there are any, the last one's end is the end.
+    /// there are any, the last one's end is the end. Nobody waits for the line meanwhile.
     pub fn work(&mut self, tasks: &mut [Task]) {
         let end = cpu::timestamp().saturating_add(self.duration_ticks());
         let ticks = self.has_processes || self.seat.needs_tick || self.team.needs_tick();
@@ -129,8 +130,9 @@ impl Session {
             tick::start(self.seat.cpu.apic, u64::from(self.options.tick_hz));
         }
         let tasks = if self.samples_here() { tasks } else { &mut [] };
+        stream::set_busy(true);
         let mut turns = (0..tasks.len()).cycle();
-        while cpu::timestamp() < end && (!self.has_processes || thread::processes() > 0) {
+        while cpu::timestamp() < end && (!self.has_processes || thread::has_running()) {
             match turns.next() {
                 Some(turn) => tasks[turn].step(),
                 None if self.has_processes => thread::wait_for_tick(),
@@ -139,6 +141,7 @@ impl Session {
             }
             self.tend();
         }
+        stream::set_busy(false);
         if ticks {
             tick::stop();
         }
@@ -149,12 +152,16 @@ impl Session {
         self.team.stop();
         self.seat.stop();
         thread::stop_processes();
-        self.reap();
+        if thread::has_ended() {
+            // What a line that stands still leaves is given up at the end; nobody takes the address spaces' frames now.
+            let _ = self.drains.first_mut().flush();
+            self.bury();
+        }
     }
 
     /// Sends what is left, the tasks' results, and the final counters.
     pub fn finish(&mut self, tasks: &[Task]) {
-        self.drains.flush();
+        self.drains.flush_or_abandon();
         self.warn();
         self.send_results(tasks);
         self.seat.send_counts();
@@ -162,6 +169,7 @@ impl Session {
         for info in self.cpus.iter().filter(|info| info.cpu != CPU_0 && !info.samples) {
             stream::send(&Frame::End(totals_of_parked(info.cpu)));
         }
+        stream::send_counters();
         self.drains.iter().for_each(|drain| stream::send(&Frame::End(drain.totals())));
         stream::flush();
     }
@@ -182,22 +190,27 @@ impl Session {
     /// Does between two steps what the NMI can't: refill, drain, and introduce itself again.
     fn tend(&mut self) {
         self.seat.cpu.reserve.refill();
+        stream::pump();
         self.drains.poll();
         self.reap();
         self.warn();
-        if cpu::timestamp() >= self.next_hello {
+        if cpu::timestamp() >= self.next_hello && stream::has_room() {
             self.drains.iter_mut().for_each(Drain::next_epoch);
             self.introduce();
             self.drains.iter().for_each(|drain| stream::send(&Frame::Sync(drain.totals())));
+            stream::send_counters();
         }
     }
 
-    /// Buries the processes that have ended, after their last samples were sent.
+    /// Buries the processes that have ended, after their last samples were sent; later, where the line is behind.
     fn reap(&mut self) {
-        if !thread::has_ended() {
-            return;
+        if thread::has_ended() && self.drains.first_mut().flush() {
+            self.bury();
         }
-        self.drains.first_mut().flush();
+    }
+
+    /// Buries the processes that have ended, and tells how.
+    fn bury(&self) {
         while let Some(thread) = thread::take_ended() {
             if let Some(outcome) = thread.outcome() {
                 let (process, time) = (thread.id, cpu::timestamp());
@@ -268,7 +281,8 @@ impl Session {
 
     /// Sends everything that waits, after showing it to `look`.
     pub fn flush(&mut self, look: impl FnMut(nmiprof_wire::Sample)) {
-        self.drains.first_mut().flush_seen(look);
+        // A line that stands still has nobody to tell.
+        let _ = self.drains.first_mut().flush_seen(look);
     }
 
     /// Fills the reserve up.

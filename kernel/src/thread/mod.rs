@@ -94,6 +94,11 @@ pub fn processes() -> usize {
     without_interrupts(|| QUEUE.lock().processes())
 }
 
+/// Tells whether a process has not ended.
+pub fn has_running() -> bool {
+    without_interrupts(|| QUEUE.lock().has_running())
+}
+
 /// Hands every process that has not been reaped to `look`.
 ///
 /// # Context

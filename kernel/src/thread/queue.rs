@@ -109,6 +109,10 @@ impl Queue {
         self.0.iter().filter(|thread| thread.process.is_some()).for_each(|thread| look(&thread.stack));
     }
 
+    pub(super) fn has_running(&self) -> bool {
+        self.0.iter().any(|thread| thread.process.is_some() && thread.outcome().is_none())
+    }
+
     pub(super) fn processes(&self) -> usize {
         self.0.iter().filter(|thread| thread.process.is_some()).count()
     }

@@ -12,8 +12,8 @@ use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Block, CaseReport, CounterReport, CpuInfo, CpuTotals, EventCounts, EventInfo, Offer, Options, Output,
-    Pair, Placement, PmuCounters, PmuInfo, Process, ProcessEnd, Stacks,
+    Block, CaseReport, CounterReport, CpuInfo, CpuTotals, EventCounts, EventInfo, LineCounters, Offer,
+    Options, Output, Pair, Placement, PmuCounters, PmuInfo, Process, ProcessEnd, Stacks,
 };
 
 /// Most events that one run samples.
@@ -73,6 +73,8 @@ pub enum Frame<'a> {
     Counter(CounterReport),
     /// Says what one CPU is and does.
     Cpu(CpuInfo),
+    /// Carries what the sender of the line counted: with every [`Frame::Sync`], and before the [`Frame::End`]s.
+    Line(LineCounters),
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).

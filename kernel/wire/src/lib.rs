@@ -13,6 +13,8 @@
 //! - [`block`]: the delta coding of samples inside a [`Block`];
 //! - [`stacks`]: the delta coding of interned call chains inside a [`Stacks`];
 //! - [`case`]: the report on one forced situation;
+//! - [`line`]: the rate of the line, and what its sender counts;
+//! - [`queue`]: frames that wait for the line;
 //! - [`options`]: the kernel command line, which is the host's half of the protocol;
 //! - [`choices`]: the options that are one of several names;
 //! - [`exit`]: the codes that the kernel gives to the debug-exit device.
@@ -30,10 +32,12 @@ pub mod cpu;
 pub mod exit;
 pub mod frame;
 pub mod framing;
+pub mod line;
 pub mod options;
 pub mod placement;
 pub mod pmu;
 pub mod process;
+pub mod queue;
 pub mod stacks;
 pub mod totals;
 
@@ -45,14 +49,18 @@ pub use choices::{
 };
 pub use cpu::{CpuInfo, CpuList};
 pub use exit::ExitCode;
-pub use frame::{BuildId, ClockKind, Fatal, FatalCause, Frame, Hello, Log, LogLevel, WorkloadResult};
+pub use frame::{
+    BuildId, ClockKind, EVENTS_MAX, Fatal, FatalCause, Frame, Hello, Log, LogLevel, WorkloadResult,
+};
 pub use framing::{DecodeError, EncodeError, FRAME_BYTES_MAX, LINE_BYTES_MAX, decode, encode};
+pub use line::{LineCounters, Rate, RateError, UART_HZ};
 pub use options::{OptionError, Options};
 pub use placement::{Failure, Landing, Pair, Placement};
 pub use pmu::{
     CounterReport, CounterVerdict, EventCounts, EventInfo, Offer, PmuCounters, PmuInfo, PmuKind, Sampling,
 };
 pub use process::{Output, Process, ProcessEnd, ProcessOutcome};
+pub use queue::{FrameQueue, QueueError};
 pub use stacks::{StackNode, StackNodeIter, Stacks, StacksEncoder};
 pub use totals::{CpuTotals, CutChains, Drops, MemoryCounters, NmiCounters};
 

@@ -15,7 +15,8 @@ use crate::choices::{
     Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, Stress,
     UnknownPolicy, Unmask,
 };
-use crate::{CpuList, Sampling};
+use crate::line::UART_HZ;
+use crate::{CpuList, Rate, RateError, Sampling};
 
 /// Everything that a run can be asked for.
 ///
@@ -47,6 +48,9 @@ use crate::{CpuList, Sampling};
 /// | `cpu_percent_max=N` | % | of a CPU's time that sampling may take; 0 and 100 mean all of it |
 /// | `tick_hz=N` | 1/s | how often the scheduler may take the CPU away, where programs run |
 /// | `line=live\|file` | | whether the far end of the serial line can block |
+/// | `baud=N` | baud | rate of the serial line; refused where its UART comes no nearer than 2 % |
+/// | `uart_hz=N` | Hz | clock of the UART: 16 times its fastest rate |
+/// | `rts_cts=on\|off` | | send only while the far end says that it listens (CTS) |
 /// | `unsafe_nmi=on\|off` | | allow combinations that are known to be unsound |
 /// | `sweep_first=N` `sweep_last=N` | timer ticks | placements of the NMI sweep (`selftest=sweep`, `sweep-redirected`, `pairs`); seed and number of nestings of a storm (`selftest=storm`) |
 /// | `third_first=N` `third_last=N` | timer ticks | gaps from the second NMI to the third, for each placement (`selftest=pairs`) |
@@ -105,6 +109,12 @@ pub struct Options<'a> {
     pub tick_hz: u32,
     /// What is at the far end of the serial line.
     pub line: Line,
+    /// Rate of the serial line. See [`Options::rate`].
+    pub baud: u32,
+    /// Clock of the line's UART, in hertz.
+    pub uart_hz: u32,
+    /// Whether the far end can stop the line (RTS/CTS).
+    pub rts_cts: bool,
     /// Whether unsound combinations are allowed.
     pub unsafe_nmi: bool,
     /// First placement of the NMI sweep, in timer ticks.
@@ -149,6 +159,9 @@ impl Default for Options<'_> {
             cpu_percent_max: 25,
             tick_hz: 1000,
             line: Line::Live,
+            baud: Rate::DEFAULT.baud,
+            uart_hz: UART_HZ,
+            rts_cts: false,
             unsafe_nmi: false,
             sweep_first: 1,
             sweep_last: 1,
@@ -165,7 +178,7 @@ pub const RING_BYTES_MIN: u64 = 4096;
 
 impl<'a> Options<'a> {
     const KEYS: &'static str = "workload, cpu_list, duration_ns, period, freq, chains, ring, ring_bytes, \
-        decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, job, pmu, profile, events, lvtpc, cpu_percent_max, tick_hz, line, unsafe_nmi, \
+        decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, job, pmu, profile, events, lvtpc, cpu_percent_max, tick_hz, line, baud, uart_hz, rts_cts, unsafe_nmi, \
         sweep_first, sweep_last, third_first, third_last, mutant, selftest";
 
     /// Parses a command line.
@@ -189,6 +202,14 @@ impl<'a> Options<'a> {
     pub fn decommit_is_possible(&self) -> bool {
         let pages = self.ring_bytes / RING_BYTES_MIN;
         self.decommit == 0 || (matches!(self.ring, RingMode::Lazy) && u64::from(self.decommit) < pages)
+    }
+
+    /// Returns the rate of the serial line.
+    ///
+    /// # Errors
+    /// [`RateError`] where its UART can't make it.
+    pub fn rate(&self) -> Result<Rate, RateError> {
+        Rate::choose(self.baud, self.uart_hz)
     }
 
     fn set(&mut self, key: &str, value: &'a str) -> Result<(), &'static str> {
@@ -219,6 +240,9 @@ impl<'a> Options<'a> {
             "cpu_percent_max" => self.cpu_percent_max = percentage(value)?,
             "tick_hz" => self.tick_hz = number(value, 1)?,
             "line" => self.line = value.parse()?,
+            "baud" => self.baud = number(value, 1)?,
+            "uart_hz" => self.uart_hz = number(value, 1)?,
+            "rts_cts" => self.rts_cts = switch(value)?,
             "unsafe_nmi" => self.unsafe_nmi = switch(value)?,
             "sweep_first" => self.sweep_first = number(value, 1)?,
             "sweep_last" => self.sweep_last = number(value, 1)?,
@@ -270,6 +294,10 @@ impl fmt::Display for Options<'_> {
         write!(f, " cpu_percent_max={} tick_hz={}", self.cpu_percent_max, self.tick_hz)?;
         write!(f, " line={} unsafe_nmi={}", self.line, on_off(self.unsafe_nmi))?;
         let default = Self::default();
+        if (self.baud, self.uart_hz, self.rts_cts) != (default.baud, default.uart_hz, default.rts_cts) {
+            let Self { baud, uart_hz, rts_cts, .. } = self;
+            write!(f, " baud={baud} uart_hz={uart_hz} rts_cts={}", on_off(*rts_cts))?;
+        }
         if (self.sweep_first, self.sweep_last) != (default.sweep_first, default.sweep_last) {
             write!(f, " sweep_first={} sweep_last={}", self.sweep_first, self.sweep_last)?;
         }

@@ -1,7 +1,8 @@
 //! The machine-readable form of `info`. Its names are a contract: add, never rename.
 
 use nmiprof_wire::{
-    ClockKind, CutChains, Drops, LogLevel, MemoryCounters, NmiCounters, PmuCounters, Sampling, WIRE_VERSION,
+    ClockKind, CutChains, Drops, LineCounters, LogLevel, MemoryCounters, NmiCounters, PmuCounters, Sampling,
+    WIRE_VERSION,
 };
 use serde::Serialize;
 
@@ -39,6 +40,8 @@ pub(super) struct Info {
     ring_pages: u64,
     per_cpu: Vec<Cpu>,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<Line>,
     pub(super) bytes_per_sample: Option<f64>,
     pub(super) unresolved_pct: Option<f64>,
     pub(super) truncated_chains_pct: Option<f64>,
@@ -167,6 +170,15 @@ struct Cpu {
     identity: Identity,
 }
 
+/// What the sender of the line counted.
+#[derive(Debug, Serialize)]
+struct Line {
+    bytes_sent: u64,
+    stalls: u64,
+    stall_ticks_max: u64,
+    frames_dropped: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct Damaged {
     frames: u64,
@@ -217,6 +229,7 @@ impl Info {
             ring_pages: total.ring_pages,
             per_cpu: (0..=u16::MAX).zip(accounts.cpus()).map(|cpu| Cpu::new(cpu, record)).collect(),
             bytes: record.bytes(),
+            line: record.line().map(Line::new),
             bytes_per_sample: record.bytes_per_sample(),
             unresolved_pct,
             truncated_chains_pct: record.truncated_chains_pct(),
@@ -340,6 +353,14 @@ impl Cpu {
             pmu: driver.map(Driver::new),
             identity: account.identity(),
         }
+    }
+}
+
+impl Line {
+    const fn new(
+        &LineCounters { bytes, stalls, stall_ticks_max, frames_dropped, .. }: &LineCounters,
+    ) -> Self {
+        Self { bytes_sent: bytes, stalls, stall_ticks_max, frames_dropped }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use nmiprof_wire::{CutChains, LogLevel, MemoryCounters, NmiCounters, PmuCounters};
+use nmiprof_wire::{CutChains, LineCounters, LogLevel, MemoryCounters, NmiCounters, PmuCounters};
 
 use super::json::Info;
 use crate::capture::{Balance, Record, RunInfo};
@@ -20,6 +20,7 @@ pub(super) fn write(run: &RunInfo, record: &Record, info: &Info, out: &mut dyn W
     summary::write_run(run, out)?;
     writeln!(out, "# command line: {}", run.command_line)?;
     write_size(record, info, out)?;
+    record.line().map_or(Ok(()), |line| write_line(run, line, out))?;
     summary::write_accounts(record, info.unresolved_pct, out)?;
     write_cpus(record, out)?;
     summary::write_workloads(record, out)?;
@@ -49,6 +50,15 @@ fn write_size(record: &Record, info: &Info, out: &mut dyn Write) -> io::Result<(
         Some(bytes) => writeln!(out, ", {bytes:.2} per sample"),
         None => writeln!(out),
     }
+}
+
+fn write_line(run: &RunInfo, line: &LineCounters, out: &mut dyn Write) -> io::Result<()> {
+    let (seconds, us) = run.seconds_and_us(line.stall_ticks_max);
+    writeln!(
+        out,
+        "# line: {} bytes sent, {} stalls (the longest {seconds}.{us:06} s), {} frames dropped for want of room",
+        line.bytes, line.stalls, line.frames_dropped
+    )
 }
 
 fn write_cpus(record: &Record, out: &mut dyn Write) -> io::Result<()> {
