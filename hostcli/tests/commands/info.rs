@@ -102,14 +102,16 @@ fn a_fatal_report_is_shown_first_by_every_command_and_can_not_drive_the_terminal
 
 #[test]
 fn what_the_line_counted_is_shown_and_never_goes_back() {
-    let line = LineCounters { time: 7, bytes: 4096, stalls: 2, stall_ticks_max: 2_500_000_000, frames_dropped: 3 };
+    let line =
+        LineCounters { time: 7, bytes: 4096, stalls: 2, stall_ticks_max: 2_500_000_000, frames_dropped: 3 };
     let mut writer = ten_samples(&writer::hello());
     for counters in [line, LineCounters { bytes: 4095, stalls: 9, ..line }] {
         writer.frame(&Frame::Line(counters)).expect("it fits");
     }
     let fixture = Fixture::new(&writer.end().expect("frames of its own making"));
     let text = fixture.run("info").out;
-    let expected = "# line: 4096 bytes sent, 2 stalls (the longest 2.500000 s), 3 frames dropped for want of room\n";
+    let expected =
+        "# line: 4096 bytes sent, 2 stalls (the longest 2.500000 s), 3 frames dropped for want of room\n";
     assert!(text.contains(expected), "{text}");
     let json = fixture.run("info --json").out;
     for field in ["\"bytes_sent\": 4096", "\"stall_ticks_max\": 2500000000", "\"frames_dropped\": 3"] {
