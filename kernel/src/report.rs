@@ -98,7 +98,7 @@ fn send(frame: &Frame<'_>) {
     // A zero, and the frame.
     let mut bytes = [0; 1 + LINE_BYTES_MAX];
     stream::rescue();
-    if let (Some(port), Ok(line)) = (Port::reopen(), encode(frame, &mut bytes[1..])) {
+    if let (Some(port), Ok(line)) = (Port::again(), encode(frame, &mut bytes[1..])) {
         let end = 1 + line.len();
         stream::send_last(port, bytes.get(..end).unwrap_or_default());
     }

@@ -72,6 +72,20 @@ fn check_steps(run: &Completed, length: Duration, words: &str) {
     assert!(held_up * 2 > free, "{held_up} steps of {free}");
 }
 
+/// Checks that a paced line had hardly an idle moment while there was sampling, and no more on it than it carries.
+fn check_use(far: &Account, length: Duration) {
+    let line = f64::from(BYTES_PER_SECOND);
+    let fastest_pct = 100.0 * far.bytes_per_second_max() as f64 / line;
+    assert!(fastest_pct < 115.0, "{fastest_pct:.1} % in one second: the far end did not keep its pace");
+    let (from, to) = (seconds(2), far.last_byte() - Duration::from_millis(500));
+    let used_pct = 100.0 * far.bytes_between(from, to) as f64 / (line * (to - from).as_secs_f64());
+    println!(
+        "{used_pct:.2} % of the line used from {from:?} to {to:?}; {fastest_pct:.1} % in the fastest second"
+    );
+    assert!(to - from > length / 2, "{to:?}");
+    assert!((95.0..102.0).contains(&used_pct), "{used_pct:.2} %");
+}
+
 /// Checks that there is one gap between the samples, of about this length, and that as many are missing there as at the
 /// rate of all others: sampling went on.
 fn check_gap(run: &Completed, missing: u64, length: Duration) {
@@ -102,22 +116,27 @@ fn line_log(record: &Record) -> &str {
 fn a_line_of_115200_baud_is_never_idle_while_the_ring_overflows_and_every_drop_is_counted() {
     const LENGTH: Duration = seconds(8);
     let Some(run) = dense(FarEnd::paced(), LENGTH).append(TOO_DENSE).run().passed() else { return };
-    let line = f64::from(BYTES_PER_SECOND);
-    let fastest_pct = 100.0 * run.far.bytes_per_second_max() as f64 / line;
-    assert!(fastest_pct < 115.0, "{fastest_pct:.1} % in one second: the far end did not keep its pace");
-    let (from, to) = (seconds(2), run.far.last_byte() - Duration::from_millis(500));
-    let used_pct = 100.0 * run.far.bytes_between(from, to) as f64 / (line * (to - from).as_secs_f64());
-    println!(
-        "{used_pct:.2} % of the line used from {from:?} to {to:?}; {fastest_pct:.1} % in the fastest second"
-    );
-    assert!(to - from > seconds(5), "{to:?}");
-    assert!((95.0..102.0).contains(&used_pct), "{used_pct:.2} %");
+    check_use(&run.far, LENGTH);
     assert_eq!(run.record.damage().frames, 0, "every byte is part of a frame");
     let balance = check_identity(&run.record);
     assert_eq!(balance.link_lost, 0, "what was sent has arrived");
     assert!(balance.dropped.ring_full > balance.received / 4, "the ring did overflow");
     assert_eq!(run.record.line().expect("its counters").stalls, 0, "slow is no stall");
     check_steps(&run, LENGTH, TOO_DENSE);
+}
+
+/// Thread 0 looks at the line at each tick: that alone would move a socket's room, some 300 bytes, every 50 ms.
+#[test]
+fn the_uarts_interrupt_keeps_the_line_busy_between_two_ticks() {
+    const LENGTH: Duration = seconds(6);
+    const BETWEEN: &str = "period=10000 tick_hz=20";
+    let boot = dense(FarEnd::paced(), LENGTH).append(BETWEEN).user_program("sieve 6 1000000");
+    let Some(run) = boot.run().passed() else { return };
+    check_use(&run.far, LENGTH);
+    assert_eq!(run.record.damage().frames, 0);
+    assert_eq!(check_identity(&run.record).link_lost, 0);
+    let from_user = samples(&run.capture).iter().filter(|sample| sample.process > 0).count() as u64;
+    assert!(from_user > run.record.samples() / 2, "the program did run: {from_user}");
 }
 
 // case 64
@@ -220,7 +239,7 @@ const DEAF: u8 = 0b1_1001;
 
 // case 64
 #[test]
-fn a_far_end_that_is_not_ready_stops_the_line_and_loses_nothing() {
+fn a_far_end_that_is_not_ready_stops_the_line_until_it_is() {
     const LENGTH: Duration = seconds(7);
     const DEAF_FOR: Duration = seconds(4);
     if let Err(skip) = qemu() {

@@ -79,11 +79,9 @@ impl Port {
         Ok((port, fifo))
     }
 
-    /// Sets the port up again as it was, without a test. Returns `None` where no UART answered in the first place.
-    pub fn reopen() -> Option<Self> {
-        let port = Self::from_bits(SETUP.load(Ordering::Relaxed))?;
-        port.set_up();
-        Some(port)
+    /// Returns the port as it was opened, untouched. `None` where no UART answered in the first place.
+    pub fn again() -> Option<Self> {
+        Self::from_bits(SETUP.load(Ordering::Relaxed))
     }
 
     /// Hands bytes to the UART, as many as it has room for, and returns how many.
@@ -120,8 +118,8 @@ impl Port {
         line_status().contains(LSR::THR_EMPTY) && (!self.rts_cts || is_clear_to_send())
     }
 
-    /// Sets everything but the FIFO's content: that may still be on its way.
-    fn set_up(&self) {
+    /// Sets everything that was set, with interrupts off; the FIFO keeps its content, which may still be on its way.
+    pub fn set_up(&self) {
         let [low, high] = self.divisor.to_le_bytes();
         let eight_bits = LCR::WORD_LENGTH0 | LCR::WORD_LENGTH1;
         write(Register::LineControl, (eight_bits | LCR::DLAB).bits());

@@ -184,11 +184,14 @@ pub fn rescue() {
     }
 }
 
-/// Sends bytes past the queue and the lock, for as long as they move.
+/// Sets the port up again and sends bytes past the queue and the lock, for as long as they move.
 ///
 /// # Context
 /// Any, the NMI included: nothing else runs after this.
 pub fn send_last(mut port: Port, mut bytes: &[u8]) {
+    // Half a character would be lost if the rate were set before.
+    wait_until_idle(&port);
+    port.set_up();
     let mut stillness = Stillness::new();
     while !bytes.is_empty() && !stillness.is_hopeless() {
         let count = port.write(bytes);
