@@ -1,18 +1,15 @@
 //! The kernel's life, from the boot code's call to the end.
 
-use nmiprof_boot::acpi::{AcpiError, Tables};
 use nmiprof_wire::{ExitCode, Job, Options};
 use spin::Once;
 
-use crate::arch::boot::{self, BootInfo, MAPPED_END};
+use crate::arch::boot::{BootInfo, MAPPED_END, acpi};
 use crate::arch::screen;
 use crate::memory::stack;
 use crate::session::Session;
 use crate::{arch, info, init, report, selftest, stream};
 
 static BOOT: Once<BootInfo> = Once::new();
-/// What ACPI says of the machine. Written once, while the boot page tables are loaded.
-static ACPI: Once<Result<Tables, AcpiError>> = Once::new();
 
 /// Continues from the boot code: memory first, then everything else on a guarded stack.
 pub fn kernel_main(boot: BootInfo) -> ! {
@@ -20,7 +17,8 @@ pub fn kernel_main(boot: BootInfo) -> ! {
     screen::init(boot.screen().filter(|screen| screen.range().end <= MAPPED_END));
     stream::open().unwrap_or_else(|error| report::no_line(error));
     info!("nmiprof kernel {}, command line: {}", arch::build_id::build_id(), boot.command_line());
-    init::report_acpi(ACPI.call_once(|| boot::acpi(boot)));
+    acpi::read(boot);
+    init::report_acpi();
     let Err(error) = init::memory(boot).and_then(|()| stack::continue_on_thread_stack(profile));
     report::configuration(format_args!("not enough memory to start ({error:?}): give the machine more"));
 }

@@ -8,13 +8,12 @@
 
 #![expect(unsafe_code, reason = "reads the loader's structures at physical addresses")]
 
-mod acpi;
+pub mod acpi;
 mod pvh;
 
 use core::arch::global_asm;
 use core::{ptr, slice};
 
-pub use acpi::read as acpi;
 pub use nmiprof_boot::{BootInfo, MemoryMap, MemoryRange};
 use nmiprof_boot::{Screen, multiboot2};
 

@@ -9,10 +9,10 @@ use x86_64::VirtAddr;
 use super::{percpu, tick};
 use crate::{process, thread};
 
-/// Vector of the tick.
-pub const TICK_VECTOR: u8 = 0x20;
-/// Vectors of interrupts that turned out to be none: of the legacy controller and of the local APIC.
-pub const SPURIOUS_VECTORS: [u8; 2] = [0x27, 0xff];
+/// Vectors of the tick: of the interval timer, and of the real-time clock.
+pub const TICK_VECTORS: [u8; 2] = [0x20, 0x28];
+/// Vectors of interrupts that turned out to be none: of the legacy controllers and of the local APIC.
+pub const SPURIOUS_VECTORS: [u8; 3] = [0x27, 0x2f, 0xff];
 
 /// What the ABI asks of RSP at a call.
 const STACK_ALIGN: usize = 16;

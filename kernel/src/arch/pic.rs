@@ -12,6 +12,10 @@ const PRIMARY_COMMAND: u16 = 0x20;
 const PRIMARY_DATA: u16 = 0x21;
 const SECONDARY_COMMAND: u16 = 0xa0;
 const SECONDARY_DATA: u16 = 0xa1;
+/// Lines of each controller.
+const LINES: u8 = 8;
+/// Line of the primary controller that the secondary one is at.
+const CASCADE: u8 = 2;
 
 /// The four initialization words of each controller: start, first vector, wiring, 8086 mode; then the mask.
 const SEQUENCE: [(u16, u8); 10] = [
@@ -39,21 +43,34 @@ pub fn silence_and_enable_interrupts() {
     interrupts::enable();
 }
 
-/// Lets one line of the primary controller through.
+/// Lets one line through: of the primary controller, or from 8 on of the secondary one, behind a line of the primary.
 pub fn unmask_only(line: u8) {
-    // SAFETY: every line that is let through has a handler.
-    unsafe { Port::<u8>::new(PRIMARY_DATA).write(!(1 << line)) };
+    // What was withdrawn while it was masked may have left the primary one waiting for this.
+    end_of_interrupt(line);
+    let lines = if line < LINES { 1 << line } else { 1 << line | 1 << CASCADE };
+    set_masks(!lines);
 }
 
-/// Masks every line of the primary controller.
+/// Masks every line.
 pub fn mask_all() {
-    // SAFETY: nothing waits for an interrupt of it any more.
-    unsafe { Port::<u8>::new(PRIMARY_DATA).write(u8::MAX) };
+    set_masks(u16::MAX);
 }
 
-/// Tells the primary controller that the interrupt it raised was taken.
-pub fn end_of_interrupt() {
+/// Tells the controllers that the interrupt of this line was taken.
+pub fn end_of_interrupt(line: u8) {
     const END_OF_INTERRUPT: u8 = 0x20;
-    // SAFETY: its handler is what calls this.
+    if line >= LINES {
+        // SAFETY: the line's handler is what calls this, or nothing was taken: then it has no effect.
+        unsafe { Port::<u8>::new(SECONDARY_COMMAND).write(END_OF_INTERRUPT) };
+    }
+    // SAFETY: as above.
     unsafe { Port::<u8>::new(PRIMARY_COMMAND).write(END_OF_INTERRUPT) };
+}
+
+fn set_masks(masks: u16) {
+    let [primary, secondary] = masks.to_le_bytes();
+    // SAFETY: every line that is let through has a handler.
+    unsafe { Port::<u8>::new(PRIMARY_DATA).write(primary) };
+    // SAFETY: as above.
+    unsafe { Port::<u8>::new(SECONDARY_DATA).write(secondary) };
 }

@@ -4,8 +4,8 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
 
-use nmiprof_pmu::TimerPmu;
 use nmiprof_pmu::engine::Throttle;
+use nmiprof_pmu::{TickPmu, TimerPmu};
 use nmiprof_wire::{ClockKind, Frame, Sampling};
 
 use super::{Session, refuse};
@@ -13,6 +13,7 @@ use crate::calibrate::Calibration;
 use crate::info;
 use crate::pmu;
 use crate::pmu::events::{RunEvent, Wanted};
+use crate::pmu::source::{Period, TickSource};
 use crate::sampler::{self, Detail, Sampler};
 use crate::stream;
 
@@ -27,7 +28,10 @@ impl Session {
         let Some(registers) = &self.pmu.registers else {
             let name = pmu::timer::event_name(self.options.events, self.calibration.clock);
             self.kept = pmu::timer::kept(self.options.events);
-            self.events = vec![RunEvent::new(name, self.options.sampling)];
+            self.events = vec![match &self.pmu.source {
+                Some(source) => self.line_event(name, source),
+                None => RunEvent::new(name, self.options.sampling),
+            }];
             return;
         };
         let usable = registers.usable;
@@ -49,11 +53,62 @@ impl Session {
         self.begin();
         if self.pmu.registers.is_some() {
             self.start_counters();
+        } else if let Some(source) = self.pmu.source {
+            self.start_line(&source);
         } else {
             let period = self.timer_period();
             self.start_timer(period, self.timer_throttle(period));
             info!("sampling: one {} sample every {period} events", self.events[0].info().name);
         }
+    }
+
+    /// Describes the event of a line, which ticks as often as it can.
+    fn line_event(&self, name: &str, source: &TickSource) -> RunEvent {
+        let sampling = match self.options.sampling {
+            Sampling::Frequency(hz) => Sampling::Frequency(hz),
+            _ => Sampling::Period(self.line_period(source).overflow_ticks()),
+        };
+        RunEvent::with_formula(name, sampling, source.formula())
+    }
+
+    /// Returns the period that a line is to tick with; refuses one that could take more of a CPU than sampling may.
+    fn line_period(&self, source: &TickSource) -> Period {
+        let clock_hz = source.clock_hz();
+        let ticks = match self.options.sampling {
+            Sampling::Frequency(hz) => clock_hz / hz,
+            Sampling::Period(ticks) => ticks,
+            Sampling::Count => u64::MAX,
+        };
+        let percent = match self.options.cpu_percent_max {
+            0 => 100,
+            percent => u64::from(percent),
+        };
+        let hz_max = LONGEST_SAMPLES_PER_SECOND * percent / 100;
+        let ticks_min = clock_hz.div_ceil(hz_max.max(1));
+        if ticks < ticks_min {
+            refuse(&format!(
+                "source={}: a sample every {ticks} ticks of a clock of {clock_hz} Hz could take more of a CPU than \
+                 cpu_percent_max={percent}; choose freq={hz_max} or less, period={ticks_min} or more",
+                source.name()
+            ));
+        }
+        source.period(ticks)
+    }
+
+    fn start_line(&mut self, source: &TickSource) {
+        let period = self.line_period(source);
+        let rhythm = source.rhythm(period, self.frequencies.tsc_hz);
+        let ticks = TickPmu::new(source.clock(), rhythm, source.first_due(&rhythm));
+        let ring = self.ring.take().expect("sampling is off");
+        self.start_sampler(Sampler::with_ticks(self.cpu.apic, ticks, ring, self.detail()));
+        source.start(period);
+        info!(
+            "sampling: one {} sample every {} ticks of the {}, {} Hz",
+            self.events[0].info().name,
+            period.overflow_ticks(),
+            source.name(),
+            source.clock_hz()
+        );
     }
 
     /// Returns the period that the timer is to count.

@@ -6,7 +6,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use nmiprof_ring::{Producer, Ring};
-use nmiprof_wire::{ClockKind, Frame, Hello, Line, Options, ProcessEnd, SCHEMA_HASH, Stress, WIRE_VERSION};
+use nmiprof_wire::{
+    ClockKind, Frame, Hello, Line, Options, PmuCounters, ProcessEnd, SCHEMA_HASH, Stress, WIRE_VERSION,
+};
 
 use crate::arch::build_id::build_id;
 use crate::arch::clock::{self, Frequencies};
@@ -18,11 +20,16 @@ use crate::calibrate::{self, Calibration};
 use crate::drain::{Drain, Space};
 use crate::memory::ring_memory::RingMemory;
 use crate::pmu::events::RunEvent;
+use crate::pmu::source::TickSource;
 use crate::pmu::{self, Place, Pmu};
 use crate::process::Process;
 use crate::sampler::Kept;
 use crate::workloads::Task;
 use crate::{info, report, stream, thread, warning};
+
+/// There is nothing to measure the clocks against.
+const NO_INTERVAL_TIMER: &str = "this machine has no interval timer (8254), with which its clocks are measured; give \
+     QEMU's `-M microvm` the option `pit=on`";
 
 /// Everything that one run needs.
 pub struct Session {
@@ -38,8 +45,8 @@ pub struct Session {
     kept: Kept,
     /// The counters want to be ticked.
     needs_tick: bool,
-    /// How often the timer's throttle has tripped, and for how many ticks of the clock in all.
-    timer_throttled: (u64, u64),
+    /// What the timer or the line counted besides samples.
+    timer_counts: PmuCounters,
     /// The ring's producer, while the NMI does not have it.
     ring: Option<Producer<'static, RingMemory>>,
     drain: Drain,
@@ -56,13 +63,17 @@ impl Session {
         let spaces = spaces();
         let has_processes = !spaces.is_empty();
         let mut drain = Drain::new(cpu, consumer, options.chains, spaces);
-        let frequencies = clock::measure(cpu.apic);
+        let frequencies = clock::measure(cpu.apic).unwrap_or_else(|| refuse(NO_INTERVAL_TIMER));
         cpu.nmi.set_nest_on_first_touch(options.stress == Stress::Nest);
         let (timer, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz);
-        let calibration = timer.unwrap_or(Calibration::UNKNOWN);
+        let mut calibration = timer.unwrap_or(Calibration::UNKNOWN);
         report_clock(&frequencies, &calibration);
         let place = Place { cpu, options: &options, timer, tsc_hz: frequencies.tsc_hz, drain: &mut drain };
         let (pmu, producer) = Pmu::choose(place, producer).unwrap_or_else(|why| refuse(&why));
+        if pmu.source.is_some() {
+            // Its ticks are time, whatever the local APIC's timer counts.
+            calibration = Calibration::UNKNOWN;
+        }
         let mut session = Self {
             options,
             cpu,
@@ -73,7 +84,7 @@ impl Session {
             events: Vec::new(),
             kept: Kept::ALL,
             needs_tick: false,
-            timer_throttled: (0, 0),
+            timer_counts: PmuCounters::default(),
             ring: Some(producer),
             drain,
             next_hello: 0,
@@ -109,7 +120,7 @@ impl Session {
         let end = cpu::timestamp().saturating_add(self.duration_ticks());
         let ticks = self.has_processes || self.needs_tick;
         if ticks {
-            tick::start(self.cpu.apic, u64::from(self.options.tick_hz));
+            tick::start(self.cpu.apic, u64::from(self.options.tick_hz), self.tick_source());
         }
         let mut turns = (0..tasks.len()).cycle();
         while cpu::timestamp() < end && (!self.has_processes || thread::processes() > 0) {
@@ -127,8 +138,11 @@ impl Session {
 
     /// Stops to sample.
     pub fn stop(&mut self) {
+        if let Some(source) = &self.pmu.source {
+            source.stop();
+        }
         if let Some(sampler) = self.cpu.nmi.stop(self.cpu.apic) {
-            self.timer_throttled = sampler.throttled();
+            self.timer_counts = sampler.timer_counts();
             let (counters, ring) = sampler.into_parts();
             self.ring = Some(ring);
             self.pmu.give_back(counters);
@@ -144,7 +158,7 @@ impl Session {
         for task in tasks {
             stream::send(&Frame::Workload(task.result()));
         }
-        self.pmu.send_counts(self.cpu.index, self.events.len(), self.timer_throttled);
+        self.pmu.send_counts(self.cpu.index, self.events.len(), self.timer_counts);
         stream::send(&Frame::End(self.drain.totals()));
         stream::flush();
     }
@@ -181,6 +195,11 @@ impl Session {
         if let Some((address, rip)) = self.cpu.nmi.first_fault.take().filter(|_| self.options.warn_fault) {
             warning!("first page fault inside an NMI: RIP {rip:#x}, address {address:#x} (warn_fault=on)");
         }
+    }
+
+    /// Returns the line that the scheduler may tick by.
+    fn tick_source(&self) -> tick::Source {
+        self.pmu.source.as_ref().map_or(tick::Source::IntervalTimer, TickSource::tick_source)
     }
 
     fn introduce(&mut self) {

@@ -38,8 +38,8 @@ pub mod totals;
 pub use block::{Block, BlockEncoder, BlockHeader, Sample, SampleIter};
 pub use case::CaseReport;
 pub use choices::{
-    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, Stress,
-    UnknownPolicy, Unmask,
+    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, SourceChoice,
+    Stress, UnknownPolicy, Unmask,
 };
 pub use exit::ExitCode;
 pub use frame::{BuildId, ClockKind, Fatal, FatalCause, Frame, Hello, Log, LogLevel, WorkloadResult};
