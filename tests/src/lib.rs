@@ -22,6 +22,7 @@ pub mod boot;
 pub mod combinations;
 pub mod counts;
 pub mod firmware;
+pub mod injection;
 pub mod monitor;
 pub mod samples;
 pub mod shares;

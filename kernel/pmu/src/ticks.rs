@@ -135,7 +135,8 @@ impl<C: TickClock> TickPmu<C> {
     /// Goes on to the tick after the one nearest to now.
     fn take_tick(&mut self, since_due: i64) {
         let period = self.rhythm.period.cast_signed();
-        let passed = since_due.saturating_add(self.early_max()) / period;
+        // The period is at least 1: no division panics.
+        let passed = since_due.saturating_add(self.early_max()).checked_div(period).unwrap_or_default();
         let offset = since_due - passed * period;
         let was_due = self.due.wrapping_add_signed(passed * period);
         self.missed = self.missed.wrapping_add(passed.unsigned_abs());

@@ -19,7 +19,8 @@ use nmiprof_boot::{Screen, multiboot2};
 
 use super::layout::{DIRECT_MAP, KERNEL_BASE, direct};
 
-const BOOT_STACK_LEN: usize = 32 << 10;
+/// Without a guard page, so there is plenty: the tables of ACPI are some kilobytes, and are moved a few times.
+const BOOT_STACK_LEN: usize = 128 << 10;
 /// The boot page tables map physical memory up to here.
 pub const MAPPED_END: u64 = 4 << 30;
 

@@ -35,7 +35,7 @@ pub fn test(
     let period = source.period(source.clock_hz() / HZ);
     let rhythm = source.rhythm(period, tsc_hz);
     let unknown_before = cpu.nmi.counters.unknown.read();
-    let ticks = TickPmu::new(source.clock(), rhythm, source.first_due(&rhythm));
+    let ticks = TickPmu::new(source.clock(), rhythm, source.prepare(&rhythm));
     let sampler = Box::new(Sampler::with_ticks(cpu.apic, ticks, ring, Detail::PLAIN));
     if let Err((error, sampler)) = cpu.nmi.start(cpu.apic, sampler) {
         return (Err(format!("{error:?}")), sampler.into_parts().1);

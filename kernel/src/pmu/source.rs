@@ -191,11 +191,16 @@ impl TickSource {
         }
     }
 
-    /// Returns when the first tick comes of a line that is started right after this, by its clock.
-    pub fn first_due(&self, rhythm: &Rhythm) -> u64 {
-        match self.device {
-            // It starts from 0.
-            Device::Hpet(_) => rhythm.period,
+    /// Prepares the clock, and returns when the first tick comes by it, of a line that is started right after this.
+    ///
+    /// # Context
+    /// That of [`TickSource::start`], while the line does not tick.
+    pub fn prepare(&self, rhythm: &Rhythm) -> u64 {
+        match &self.device {
+            Device::Hpet(comparator) => {
+                comparator.reset();
+                rhythm.period
+            }
             Device::IntervalTimer => cpu::timestamp().wrapping_add(rhythm.period),
         }
     }

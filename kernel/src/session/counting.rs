@@ -98,7 +98,7 @@ impl Session {
     fn start_line(&mut self, source: &TickSource) {
         let period = self.line_period(source);
         let rhythm = source.rhythm(period, self.frequencies.tsc_hz);
-        let ticks = TickPmu::new(source.clock(), rhythm, source.first_due(&rhythm));
+        let ticks = TickPmu::new(source.clock(), rhythm, source.prepare(&rhythm));
         let ring = self.ring.take().expect("sampling is off");
         self.start_sampler(Sampler::with_ticks(self.cpu.apic, ticks, ring, self.detail()));
         source.start(period);

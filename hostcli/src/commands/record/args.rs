@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nmiprof_wire::{
-    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, PmuChoice, RingMode, Sampling, SourceChoice,
-    UnknownPolicy, Unmask,
+    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, PmuChoice, RingMode, Sampling,
+    SourceChoice, Stress, UnknownPolicy, Unmask,
 };
 
 use super::display::Noise;

@@ -7,6 +7,9 @@
 //! The counter starts at 0 and the comparator at one period, so every CPU knows all deadlines: the multiples of the
 //! period. The legacy replacement route, which takes the interval timer and the clock away from the legacy
 //! controller, is not used.
+//!
+//! QEMU 7.2 (`hw/timer/hpet.c`, `hpet_timer`) moves a deadline only when the counter is past it. Where time is so exact that
+//! the counter is just there (`-icount`), each tick comes twice; the second one is claimed as a late one.
 
 use super::{
     COMPARATOR_CONFIGURATION, COMPARATOR_VALUE, CONFIGURATION, ENABLE, INTERRUPT_ENABLE, Registers, UPPER,
@@ -89,11 +92,16 @@ impl PeriodicComparator {
         self.registers
     }
 
+    /// Halts the counter, at 0: until the start no tick looks due.
+    pub fn reset(&self) {
+        self.registers.write(CONFIGURATION, 0);
+        self.registers.clear_counter();
+    }
+
     /// Starts to tick: when the counter, which starts at 0, reaches each multiple of the period.
     pub fn start(&self, period_ticks: u32) {
         let mode = INTERRUPT_ENABLE | PERIODIC | SET_DEADLINE | MODE_32 | self.gsi << ROUTE_SHIFT;
-        self.registers.write(CONFIGURATION, 0);
-        self.registers.clear_counter();
+        self.reset();
         self.registers.write(self.at + COMPARATOR_CONFIGURATION, mode);
         self.registers.write(self.at + COMPARATOR_VALUE, period_ticks);
         // Some chipsets need a moment between the two (Linux 6.1, `arch/x86/kernel/hpet.c`): reading takes one.
