@@ -5,6 +5,8 @@
 //! the same, the timer counts instructions, and the difference to the period is the cost of resuming
 //! after an NMI, which the PMU takes into account from then on. A second pass checks the result.
 
+pub mod ticks;
+
 use alloc::boxed::Box;
 
 use nmiprof_pmu::TimerPmu;

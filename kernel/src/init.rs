@@ -3,13 +3,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use nmiprof_boot::acpi::{AcpiError, Tables};
 use nmiprof_wire::{FaultReturn, NmiEntry, Options, RingMode, Unmask};
 
 use x86_64::instructions::interrupts;
 
 use crate::arch::apic::LocalApic;
-use crate::arch::boot::{self, BootInfo};
+use crate::arch::boot::{self, BootInfo, acpi};
 use crate::arch::gdt::{Ist, Segments};
 use crate::arch::idt;
 use crate::arch::paging::MapError;
@@ -29,8 +28,8 @@ const IST_PAGES: u64 = 6;
 pub const CPU_0: u16 = 0;
 
 /// Says what ACPI's tables have; without any, the machine is one CPU and what every PC has.
-pub fn report_acpi(tables: &Result<Tables, AcpiError>) {
-    let tables = match tables {
+pub fn report_acpi() {
+    let tables = match acpi::tables() {
         Ok(tables) => tables,
         Err(error) => return warning!("{error}"),
     };

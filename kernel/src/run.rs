@@ -1,18 +1,19 @@
 //! The kernel's life, from the boot code's call to the end.
 
-use nmiprof_boot::acpi::{AcpiError, Tables};
 use nmiprof_wire::{ExitCode, Job, Options};
 use spin::Once;
 
-use crate::arch::boot::{self, BootInfo, MAPPED_END};
+use crate::arch::boot::{BootInfo, MAPPED_END, acpi};
 use crate::arch::{clock, screen};
 use crate::memory::stack;
 use crate::session::Session;
 use crate::{arch, info, init, report, selftest, smp, stream};
 
+/// There is nothing to measure the clocks against.
+const NO_INTERVAL_TIMER: &str = "this machine has no interval timer (8254), with which its clocks are measured; give \
+     QEMU's `-M microvm` the option `pit=on`";
+
 static BOOT: Once<BootInfo> = Once::new();
-/// What ACPI says of the machine. Written once, while the boot page tables are loaded.
-static ACPI: Once<Result<Tables, AcpiError>> = Once::new();
 
 /// Continues from the boot code: memory first, then everything else on a guarded stack.
 pub fn kernel_main(boot: BootInfo) -> ! {
@@ -22,7 +23,8 @@ pub fn kernel_main(boot: BootInfo) -> ! {
     let options = Options::parse(boot.command_line()).unwrap_or_default();
     stream::open(&options).unwrap_or_else(|error| report::no_line(error));
     info!("nmiprof kernel {}, command line: {}", arch::build_id::build_id(), boot.command_line());
-    init::report_acpi(ACPI.call_once(|| boot::acpi(boot)));
+    acpi::read(boot);
+    init::report_acpi();
     let Err(error) = init::memory(boot).and_then(|()| stack::continue_on_thread_stack(profile));
     report::configuration(format_args!("not enough memory to start ({error:?}): give the machine more"));
 }
@@ -39,8 +41,9 @@ extern "C" fn profile() -> ! {
     }
     let mut workloads = init::workloads(&options);
     let prepared = selftest::prepare(&options);
-    let frequencies = clock::measure(cpu.apic);
-    let madt = ACPI.get().and_then(|tables| tables.as_ref().ok()?.madt.as_ref().ok());
+    let frequencies = clock::measure(cpu.apic)
+        .unwrap_or_else(|| report::configuration(format_args!("{NO_INTERVAL_TIMER}")));
+    let madt = acpi::tables().ok().and_then(|tables| tables.madt.as_ref().ok());
     let memory = BOOT.get().map(BootInfo::memory);
     let cpus = smp::start_all(cpu, madt, memory, options, frequencies.tsc_hz);
     let mut session = Session::new(options, cpu, frequencies, cpus);

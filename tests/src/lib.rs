@@ -23,6 +23,7 @@ pub mod combinations;
 pub mod counts;
 pub mod far_end;
 pub mod firmware;
+pub mod injection;
 pub mod monitor;
 pub mod samples;
 pub mod shares;

@@ -12,6 +12,7 @@
 //! | [`selftest`] | does a counter count? | the seam |
 //! | [`model`], [`profiles`] | what the registers of real parts do, written apart from the driver: its judge in tests, and the virtual PMU where there is no other | the bus |
 //! | [`timer`] | a PMU that is nothing but a countdown timer | |
+//! | [`ticks`] | a PMU that is nothing but a periodic line to all CPUs | |
 //!
 //! Most of it runs in an NMI: no lock, no allocation, no panic, no float, no loop without a bound.
 
@@ -28,6 +29,7 @@ pub mod event;
 pub mod model;
 pub mod profiles;
 pub mod selftest;
+pub mod ticks;
 pub mod timer;
 pub mod unit;
 
@@ -37,5 +39,6 @@ pub use counter::{Counter, CounterSet};
 pub use cpuid::{NoPmu, detect};
 pub use driver::{Defect, Driver, Handling, Sound, Unmask};
 pub use engine::{Engine, EngineCounts, Rate, Request, Settings};
+pub use ticks::{TickClock, TickPmu};
 pub use timer::{CountdownTimer, TimerPmu};
 pub use unit::{CounterUnit, Encoding};

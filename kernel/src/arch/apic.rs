@@ -87,6 +87,24 @@ pub mod experiment {
     pub const NMI_MESSAGE: u32 = DELIVERY_NMI;
 }
 
+/// A local APIC that looks as if it refused timers that raise NMIs, as hardware may do.
+#[cfg(feature = "selftest")]
+pub mod refusal {
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    /// Written by the thread before anything asks for a timer.
+    static ON: AtomicBool = AtomicBool::new(false);
+
+    /// Refuses from now on.
+    pub fn begin() {
+        ON.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_on() -> bool {
+        ON.load(Ordering::Relaxed)
+    }
+}
+
 /// The local APIC of the CPU that uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalApic {
@@ -222,6 +240,10 @@ impl LocalApic {
     /// # Errors
     /// [`AccessError`] where the CPU refuses that delivery mode.
     pub fn route_timer_to_nmi(self) -> Result<(), AccessError> {
+        #[cfg(feature = "selftest")]
+        if refusal::is_on() {
+            return Err(AccessError::Fault);
+        }
         self.write(Register::InitialCount, 0);
         match self {
             Self::XApic => self.write(Register::LvtTimer, DELIVERY_NMI),

@@ -8,19 +8,18 @@
 
 #![expect(unsafe_code, reason = "reads the loader's structures at physical addresses")]
 
-mod acpi;
+pub mod acpi;
 mod pvh;
 
 use core::arch::global_asm;
 use core::{ptr, slice};
 
-pub use acpi::read as acpi;
 pub use nmiprof_boot::{BootInfo, MemoryMap, MemoryRange};
 use nmiprof_boot::{Screen, multiboot2};
 
 use super::layout::{DIRECT_MAP, KERNEL_BASE, direct};
 
-/// Room for a copy or two of what ACPI's tables say.
+/// Without a guard page, so there is plenty: the tables of ACPI are some kilobytes, and are moved a few times.
 const BOOT_STACK_LEN: usize = 128 << 10;
 /// The boot page tables map physical memory up to here.
 pub const MAPPED_END: u64 = 4 << 30;

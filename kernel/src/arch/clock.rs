@@ -12,12 +12,13 @@ use x86_64::instructions::port::Port;
 
 use super::apic::LocalApic;
 use super::cpu;
+use super::pit::PIT_HZ;
 
-/// Frequency of the interval timer's clock.
-pub const PIT_HZ: u64 = 1_193_182;
 /// Length of the measurement in ticks of the interval timer.
 const PIT_TICKS_MIN: u16 = 40_000;
 const ROUND_TO_HZ: u64 = 100_000;
+/// Readings after which a timer that has not counted so far is none: hundreds of milliseconds.
+const READINGS_MAX: u32 = 1 << 18;
 
 const CHANNEL_2: u16 = 0x42;
 const COMMAND: u16 = 0x43;
@@ -38,11 +39,11 @@ pub struct Frequencies {
     pub apic_timer_hz: u64,
 }
 
-/// Measures both frequencies.
+/// Measures both frequencies; `None` where there is no interval timer to measure them against.
 ///
 /// # Context
 /// Thread, before sampling; the APIC timer is masked.
-pub fn measure(apic: LocalApic) -> Frequencies {
+pub fn measure(apic: LocalApic) -> Option<Frequencies> {
     let mut control = Port::<u8>::new(CONTROL_PORT_B);
     // SAFETY: reading the port changes nothing.
     let before = unsafe { control.read() };
@@ -51,22 +52,20 @@ pub fn measure(apic: LocalApic) -> Frequencies {
     start_pit();
     apic.arm(u32::MAX);
     let start = Reading::take(apic);
-    let end = loop {
+    let end = (0..READINGS_MAX).find_map(|_| {
         // Each reading costs an emulator far more than these instructions.
         cpu::nop_sled(cpu::SLED_INSTRUCTIONS);
-        let now = Reading::take(apic);
-        if start.pit_ticks_until(&now) >= PIT_TICKS_MIN {
-            break now;
-        }
-    };
+        Some(Reading::take(apic)).filter(|now| start.pit_ticks_until(now) >= PIT_TICKS_MIN)
+    });
     apic.disarm();
     // SAFETY: puts the port back as it was.
     unsafe { control.write(before) };
+    let end = end?;
     let pit_ticks = u64::from(start.pit_ticks_until(&end));
-    Frequencies {
+    Some(Frequencies {
         tsc_hz: to_hz(end.tsc.wrapping_sub(start.tsc), pit_ticks),
         apic_timer_hz: to_hz(u64::from(start.apic_timer.wrapping_sub(end.apic_timer)), pit_ticks),
-    }
+    })
 }
 
 /// The three counts at one moment.

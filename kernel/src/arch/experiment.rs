@@ -31,7 +31,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::apic::experiment::{COMMAND, INITIAL_COUNT, SELF_NMI};
 use super::frame::WORD;
 use super::gdt::{KERNEL_CODE, KERNEL_DATA};
-use super::hpet::Hpet;
+use super::hpet::message::Hpet;
 use crate::nmi::experiment::recover;
 
 /// Instructions between the store that arms the timer and the one that sends the self-NMI.

@@ -16,7 +16,7 @@ use x86_64::structures::idt::InterruptDescriptorTable;
 
 use super::exception::stub;
 use super::gdt::Ist;
-use super::interrupt::{self, SERIAL_VECTOR, SPURIOUS_VECTORS, TICK_VECTOR};
+use super::interrupt::{self, SERIAL_VECTOR, SPURIOUS_VECTORS, TICK_VECTORS};
 
 static IDT: Once<Mutex<InterruptDescriptorTable>> = Once::new();
 
@@ -137,8 +137,10 @@ fn exceptions() -> InterruptDescriptorTable {
         virtualization = 20,
         cp_protection_exception = 21,
     );
-    // SAFETY: the entry is that of an interrupt, which has no error code.
-    unsafe { idt[TICK_VECTOR].set_handler_addr(interrupt::tick_entry()) };
+    for vector in TICK_VECTORS {
+        // SAFETY: the entry is that of an interrupt, which has no error code.
+        unsafe { idt[vector].set_handler_addr(interrupt::tick_entry()) };
+    }
     // SAFETY: as for the tick.
     unsafe { idt[SERIAL_VECTOR].set_handler_addr(interrupt::serial_entry()) };
     for vector in SPURIOUS_VECTORS {

@@ -10,12 +10,12 @@ use super::percpu::{self, PerCpu};
 use super::{pic, serial, tick};
 use crate::{process, stream, thread};
 
-/// Vector of the tick.
-pub const TICK_VECTOR: u8 = 0x20;
+/// Vectors of the tick: of the interval timer, and of the real-time clock.
+pub const TICK_VECTORS: [u8; 2] = [0x20, 0x28];
 /// Vector of the serial line.
-pub const SERIAL_VECTOR: u8 = TICK_VECTOR + serial::LINE;
-/// Vectors of interrupts that turned out to be none: of the legacy controller and of the local APIC.
-pub const SPURIOUS_VECTORS: [u8; 2] = [0x27, 0xff];
+pub const SERIAL_VECTOR: u8 = 0x20 + serial::LINE;
+/// Vectors of interrupts that turned out to be none: of the legacy controllers and of the local APIC.
+pub const SPURIOUS_VECTORS: [u8; 3] = [0x27, 0x2f, 0xff];
 
 /// What the ABI asks of RSP at a call.
 const STACK_ALIGN: usize = 16;
@@ -80,7 +80,7 @@ extern "C" fn handle_tick() {
 /// Interrupts disabled, on the kernel stack of the interrupted thread; called by the assembly only.
 extern "C" fn handle_serial() {
     // First: the next edge may come while bytes are handed out.
-    pic::end_of_interrupt();
+    pic::end_of_interrupt(serial::LINE);
     stream::interrupt();
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | from | slot | what |
 //! |---|---|---|
-//! | `ffff_8000_0000_0000` | 256 | [`DIRECT_MAP`]: all RAM, the local APIC and, in the self-test image, the HPET, at physical address + offset |
+//! | `ffff_8000_0000_0000` | 256 | [`DIRECT_MAP`]: all RAM, the local APIC and mapped devices, at physical address + offset |
 //! | `ffff_9000_0000_0000` | 288 | [`STACKS`]: stacks, each above an unmapped guard page |
 //! | `ffff_a000_0000_0000` | 320 | [`HEAP`] |
 //! | `ffff_c000_0000_0000` | 384 to 447 | [`VMALLOC`]: areas, each in a slot of its own |

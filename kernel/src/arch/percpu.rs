@@ -154,6 +154,12 @@ pub fn current() -> &'static PerCpu {
     find().expect("the CPU's area is installed before anything asks for it")
 }
 
+/// Counts the CPUs that have an area: those that run.
+pub fn installed() -> usize {
+    // Relaxed: for their number alone.
+    AREAS.iter().filter(|slot| !slot.load(Ordering::Relaxed).is_null()).count()
+}
+
 /// Returns the area of the CPU that runs this, if it is installed already.
 ///
 /// # Context

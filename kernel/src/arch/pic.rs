@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "writes to I/O ports")]
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU16, Ordering};
 
 use x86_64::instructions::port::Port;
 
@@ -13,11 +13,15 @@ const PRIMARY_COMMAND: u16 = 0x20;
 const PRIMARY_DATA: u16 = 0x21;
 const SECONDARY_COMMAND: u16 = 0xa0;
 const SECONDARY_DATA: u16 = 0xa1;
+/// Lines of each controller.
+const LINES: u8 = 8;
+/// Line of the primary controller that the secondary one is at.
+const CASCADE: u8 = 2;
 
-/// Lines of the primary controller that are masked. Written by threads of the CPU that booted.
+/// Lines that are masked, those of the secondary controller in the upper half. Written by threads of the CPU that booted.
 ///
-/// Relaxed: the controller's copy is what counts.
-static MASKED: AtomicU8 = AtomicU8::new(u8::MAX);
+/// Relaxed: the controllers' copy is what counts.
+static MASKED: AtomicU16 = AtomicU16::new(u16::MAX);
 
 /// The four initialization words of each controller: start, first vector, wiring, 8086 mode; then the mask.
 const SEQUENCE: [(u16, u8); 10] = [
@@ -44,27 +48,35 @@ pub fn silence() {
     }
 }
 
-/// Lets one line of the primary controller through.
+/// Lets one line through: of the primary controller, or from 8 on of the secondary one, behind a line of the primary.
 pub fn unmask(line: u8) {
-    let masked = MASKED.load(Ordering::Relaxed) & !(1 << line);
-    set_masked(masked);
+    // What was withdrawn while it was masked may have left the primary one waiting for this.
+    end_of_interrupt(line);
+    let lines = if line < LINES { 1 << line } else { 1 << line | 1 << CASCADE };
+    set_masked(MASKED.load(Ordering::Relaxed) & !lines);
 }
 
-/// Masks one line of the primary controller.
+/// Masks one line.
 pub fn mask(line: u8) {
-    let masked = MASKED.load(Ordering::Relaxed) | 1 << line;
-    set_masked(masked);
+    set_masked(MASKED.load(Ordering::Relaxed) | 1 << line);
 }
 
-fn set_masked(masked: u8) {
-    MASKED.store(masked, Ordering::Relaxed);
-    // SAFETY: every line that is let through has a handler.
-    unsafe { Port::<u8>::new(PRIMARY_DATA).write(masked) };
-}
-
-/// Tells the primary controller that the interrupt it raised was taken.
-pub fn end_of_interrupt() {
+/// Tells the controllers that the interrupt of this line was taken.
+pub fn end_of_interrupt(line: u8) {
     const END_OF_INTERRUPT: u8 = 0x20;
-    // SAFETY: its handler is what calls this.
+    if line >= LINES {
+        // SAFETY: the line's handler is what calls this, or nothing was taken: then it has no effect.
+        unsafe { Port::<u8>::new(SECONDARY_COMMAND).write(END_OF_INTERRUPT) };
+    }
+    // SAFETY: as above.
     unsafe { Port::<u8>::new(PRIMARY_COMMAND).write(END_OF_INTERRUPT) };
+}
+
+fn set_masked(lines: u16) {
+    MASKED.store(lines, Ordering::Relaxed);
+    let [primary, secondary] = lines.to_le_bytes();
+    // SAFETY: every line that is let through has a handler.
+    unsafe { Port::<u8>::new(PRIMARY_DATA).write(primary) };
+    // SAFETY: as above.
+    unsafe { Port::<u8>::new(SECONDARY_DATA).write(secondary) };
 }

@@ -90,14 +90,16 @@ pub fn kernel() -> MutexGuard<'static, PageTables> {
     MASTER.get().expect("the master is built before it is changed").lock()
 }
 
-/// Maps a page of a device where the direct map would have it, and returns its address.
+/// Maps a page of a device where the direct map would have it, and returns its address. It may be mapped already.
 ///
 /// # Errors
 /// [`MapError`].
-#[cfg(feature = "selftest")]
 pub fn map_device(physical: u64) -> Result<u64, MapError> {
-    kernel().map(DIRECT_MAP + physical, physical, PAGE_BYTES, UNCACHED)?;
-    Ok(DIRECT_MAP + physical)
+    match kernel().map(DIRECT_MAP + physical, physical, PAGE_BYTES, UNCACHED) {
+        // As a device before, or in a page of RAM's: there the memory type that firmware gave to devices wins.
+        Ok(()) | Err(MapError::Occupied) => Ok(DIRECT_MAP + physical),
+        Err(error) => Err(error),
+    }
 }
 
 /// Tells whether somebody holds the address space.

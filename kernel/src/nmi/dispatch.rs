@@ -7,7 +7,8 @@
 //! event. After Zickus, "x86, nmi: add in logic to handle multiple events and unknown NMIs" (Linux 3.2).
 //!
 //! Order, on every run: the [local handlers](handlers::ask_local); if none handled anything, system control port B
-//! and the handlers of what it says; if it says nothing, swallowed; else the PMU, whether it was a late one of its own, and the mailbox;
+//! and the handlers of what it says; if it says nothing, swallowed; else the PMU, whether it was a late one of its own, and the mailbox; else a line
+//! that reaches CPUs which don't sample;
 //! else the first handler for unknown NMIs; else unknown. Each run has exactly one outcome (invariant Dispatch).
 //!
 //! **Walk-all** asks every local handler, always. **Stop-early** stops at the first that handled something,
@@ -24,6 +25,7 @@ use core::sync::atomic::Ordering;
 
 use nmiprof_wire::{Dispatch, UnknownPolicy};
 
+use super::broadcast;
 use super::control_port::{self, Reason};
 use super::handlers::{self, Unclaimed, ask_all};
 use super::{Interrupted, Run};
@@ -129,7 +131,7 @@ fn account_for_unusual<const USUAL: bool>(
     handled: u32,
 ) {
     if handled == 0 {
-        return explain_empty(dispatcher, run, if USUAL { None } else { sampler });
+        return explain_empty::<USUAL>(dispatcher, run, if USUAL { None } else { sampler });
     }
     run.nmi.counters.handled.increment();
     dispatcher.swallow = true;
@@ -137,8 +139,13 @@ fn account_for_unusual<const USUAL: bool>(
 
 /// Accounts for a run in which no local handler found anything.
 #[inline(always)]
-fn explain_empty(dispatcher: &mut Dispatcher, mut run: Unclaimed<'_>, sampler: Option<&mut Sampler>) {
+fn explain_empty<const USUAL: bool>(
+    dispatcher: &mut Dispatcher,
+    mut run: Unclaimed<'_>,
+    sampler: Option<&mut Sampler>,
+) {
     let counters = &run.nmi.counters;
+    let is_for_others = !USUAL && sampler.is_none() && broadcast::explains();
     match control_port::take_reason() {
         Reason::Busy => counters.reason_busy.increment(),
         Reason::Reported { serr, io_check } => explain_external(&mut run, serr, io_check),
@@ -151,7 +158,7 @@ fn explain_empty(dispatcher: &mut Dispatcher, mut run: Unclaimed<'_>, sampler: O
         }
         // Asked after that, so that a claim is not used up for what the row explains.
         Reason::None if sampler.is_some_and(Sampler::claims_late) => counters.handled.increment(),
-        Reason::None if run.nmi.mailbox.claims_late() => counters.handled.increment(),
+        Reason::None if run.nmi.mailbox.claims_late() || is_for_others => counters.handled.increment(),
         Reason::None => explain_unknown(dispatcher.unknown, &mut run),
     }
 }

@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "hands the NMI its own state, by the invariant NMI-once")]
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod broadcast;
 mod control;
 pub mod control_port;
 pub mod counters;

@@ -7,12 +7,10 @@ use crate::stream;
 
 impl Pmu {
     /// Sends what every event came to, and what the driver counted, once sampling has ended.
-    /// `timer` is how often the timer was throttled, and for how many ticks, where that counts.
-    pub fn send_counts(&mut self, cpu: u16, events: usize, timer: (u64, u64)) {
+    /// `timer` is what the timer or a line counted, where that counts.
+    pub fn send_counts(&mut self, cpu: u16, events: usize, timer: PmuCounters) {
         let Some(counters) = self.registers.as_mut().and_then(|registers| registers.counters.as_mut()) else {
-            let (throttles, throttled_ticks) = timer;
-            let counts = PmuCounters { cpu, throttles, throttled_ticks, ..PmuCounters::default() };
-            return stream::send(&Frame::Pmu(counts));
+            return stream::send(&Frame::Pmu(PmuCounters { cpu, ..timer }));
         };
         for event in 0..u8::try_from(events).unwrap_or(u8::MAX) {
             let counts = counters.counts(event);

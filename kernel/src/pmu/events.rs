@@ -32,6 +32,11 @@ impl RunEvent {
         Self { name: name.to_string(), sampling, formula: "" }
     }
 
+    /// Names an event that something stands in for.
+    pub fn with_formula(name: &str, sampling: Sampling, formula: &'static str) -> Self {
+        Self { formula, ..Self::new(name, sampling) }
+    }
+
     /// Describes it.
     pub fn info(&self) -> EventInfo<'_> {
         EventInfo { name: &self.name, sampling: self.sampling, formula: self.formula }

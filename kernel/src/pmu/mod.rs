@@ -2,15 +2,17 @@
 //!
 //! A PMU with registers is a [`Bus`], the vendor's driver on it, and the engine that maps events to counters. The CPU's
 //! own and a model's differ in the bus alone. What is announced is believed only after [`counter_test`]: every
-//! counter has to count and to interrupt. Where none does, the timer counts ([`TimerPmu`](nmiprof_pmu::TimerPmu)),
+//! counter has to count and to interrupt. Where none does, a timer counts ([`choice`] says which),
 //! and where that is not enough for the events, a model, which counts by formulas of the clock and says so.
 
 mod accounts;
 mod bus;
+mod choice;
 pub mod counter_test;
 pub mod events;
 mod formula;
 mod offers;
+pub mod source;
 pub mod timer;
 
 use alloc::boxed::Box;
@@ -34,6 +36,7 @@ use crate::memory::ring_memory::RingMemory;
 pub use bus::Bus;
 use counter_test::Bench;
 pub use offers::send_offers;
+use source::TickSource;
 
 /// A PMU with registers.
 pub type Counters = Engine<Driver<Bus>>;
@@ -50,6 +53,8 @@ pub struct Pmu {
     pub reports: Vec<CounterReport>,
     /// The counters that can be used; none where the timer counts.
     pub registers: Option<Registers>,
+    /// The line that ticks, where that counts.
+    pub source: Option<TickSource>,
 }
 
 /// A PMU with registers, and which of its counters can be used.
@@ -70,6 +75,8 @@ pub struct Place<'a> {
     pub options: &'a Options<'static>,
     /// What the timer's self-test found.
     pub timer: Result<Calibration, CalibrationError>,
+    /// The line that ticks for all CPUs, where another CPU has chosen one.
+    pub line: Option<TickSource>,
     /// Frequency of the time-stamp counter.
     pub tsc_hz: u64,
     /// Where the samples of the tests go.
@@ -82,9 +89,12 @@ impl Pmu {
     /// # Errors
     /// A text that says why nothing can count as it was asked for, and what to do.
     pub fn choose(mut place: Place<'_>, ring: Ring) -> Result<(Self, Ring), String> {
-        match place.options.pmu {
+        if place.line.is_some() {
+            return Ok((Self::of_timer(place.line, String::new()), ring));
+        }
+        match choice::resolve(place.options)? {
             PmuChoice::Auto => place.choose_best(ring),
-            PmuChoice::Timer => place.timer(String::new()).map(|pmu| (pmu, ring)),
+            PmuChoice::Timer => place.timer(String::new(), ring),
             PmuChoice::Hardware => {
                 let (pmu, ring) = place.hardware(ring);
                 Ok((pmu.map_err(|why| format!("pmu=hardware: {why}; choose pmu=auto"))?, ring))
@@ -133,7 +143,7 @@ impl Place<'_> {
             Err(why) => why,
         };
         if self.timer_suffices() {
-            return self.timer(why).map(|pmu| (pmu, ring));
+            return self.timer(why, ring);
         }
         let is_amd = CpuId::new().get_vendor_info().is_some_and(|vendor| vendor.as_str() == "AuthenticAMD");
         let profile = if is_amd { &profiles::ZEN2 } else { &profiles::SKYLAKE };
@@ -143,25 +153,6 @@ impl Place<'_> {
     /// Tells whether one event of a timer is what was asked for.
     fn timer_suffices(&self) -> bool {
         self.options.job == Job::Record && timer::suffix(self.options.events).is_some()
-    }
-
-    fn timer(&self, fallback: String) -> Result<Pmu, String> {
-        if let Err(error) = self.timer {
-            let why = if fallback.is_empty() { String::new() } else { format!("{fallback}; ") };
-            return Err(format!(
-                "{why}the APIC timer raises no NMI here ({error:?}): no overflow source; run on a machine with a \
-                 PMU, or under QEMU's TCG"
-            ));
-        }
-        if !self.timer_suffices() {
-            return Err(format!(
-                "pmu=timer: a timer samples one event, instructions, and counts none (job={} events={}); choose \
-                 pmu=model-intel or pmu=model-amd, which count by formulas of the clock",
-                self.options.job, self.options.events
-            ));
-        }
-        let name = "lapic-timer".to_string();
-        Ok(Pmu { kind: PmuKind::Virtual, name, fallback, reports: Vec::new(), registers: None })
     }
 
     fn hardware(&mut self, ring: Ring) -> (Result<Pmu, String>, Ring) {
@@ -217,7 +208,17 @@ impl Place<'_> {
             return (Err(format!("{name} is announced, but {}", complaint(&reports))), ring);
         }
         let registers = Registers { counters: Some(counters), capabilities, usable };
-        (Ok(Pmu { kind, name, fallback: String::new(), reports, registers: Some(registers) }), ring)
+        (
+            Ok(Pmu {
+                kind,
+                name,
+                fallback: String::new(),
+                reports,
+                registers: Some(registers),
+                source: None,
+            }),
+            ring,
+        )
     }
 
     const fn handling(&self) -> Handling {

@@ -12,8 +12,9 @@ use core::sync::atomic::Ordering;
 
 use nmiprof_pmu::engine::Throttle;
 use nmiprof_pmu::timer::Overflow;
-use nmiprof_pmu::{CounterUnit as _, TimerPmu};
+use nmiprof_pmu::{CounterUnit as _, TickPmu, TimerPmu};
 use nmiprof_ring::Producer;
+use nmiprof_wire::PmuCounters;
 
 use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
@@ -21,6 +22,7 @@ use crate::memory::ring_memory::RingMemory;
 use crate::nmi::Interrupted;
 use crate::nmi::orders::{Order, Taken};
 use crate::pmu::Counters;
+use crate::pmu::source::SourceClock;
 pub use detail::{Detail, Kept};
 pub use store::FIXED_WORDS;
 use store::Store;
@@ -31,6 +33,8 @@ pub struct Sampler {
     /// The timer that counts; without a period where `counters` count.
     pub timer: TimerPmu<LocalApic>,
     counters: Option<Box<Counters>>,
+    /// The line that ticks, where neither the timer nor counters count.
+    ticks: Option<Box<TickPmu<SourceClock>>>,
     needs_timer: bool,
     /// NMIs that a model's timer raised for nothing and that were not claimed yet, in this row of back-to-back NMIs.
     strays: u32,
@@ -81,7 +85,29 @@ impl Sampler {
         let form = Form::of(detail, &throttle);
         throttle.start(cpu::timestamp());
         let store = Store::new(ring, detail);
-        Self { timer, counters: None, needs_timer: true, strays: 0, row_rip: 0, throttle, form, store }
+        Self {
+            timer,
+            counters: None,
+            ticks: None,
+            needs_timer: true,
+            strays: 0,
+            row_rip: 0,
+            throttle,
+            form,
+            store,
+        }
+    }
+
+    /// Creates a sampler for a line that ticks for all CPUs.
+    pub fn with_ticks(
+        apic: LocalApic,
+        ticks: TickPmu<SourceClock>,
+        ring: Producer<'static, RingMemory>,
+        detail: Detail,
+    ) -> Self {
+        let timer = TimerPmu::new(apic, 0);
+        let sampler = Self::with_timer(timer, ring, detail, Throttle::OFF);
+        Self { ticks: Some(Box::new(ticks)), needs_timer: false, form: Form::Any, ..sampler }
     }
 
     /// Creates a sampler that counts with the counters of a PMU.
@@ -99,6 +125,7 @@ impl Sampler {
         Self {
             timer,
             counters: Some(counters),
+            ticks: None,
             needs_timer,
             strays: 0,
             row_rip: 0,
@@ -154,7 +181,10 @@ impl Sampler {
     /// NMI; may fault, at the first touch of a ring page and in the frames of user code.
     pub fn handle_any(&mut self, interrupted: &Interrupted<'_>) -> u32 {
         let Self { counters: Some(counters), store, .. } = self else {
-            return self.handle_timer(interrupted);
+            return match self.handle_ticks(interrupted) {
+                Some(handled) => handled,
+                None => self.handle_timer(interrupted),
+            };
         };
         let nmi = interrupted.nmi;
         let handled = counters.handle_nmi(cpu::timestamp, |overflow| {
@@ -188,6 +218,15 @@ impl Sampler {
         self.strays = self.strays.saturating_add(strays);
     }
 
+    /// Handles an NMI with a line that ticks.
+    fn handle_ticks(&mut self, interrupted: &Interrupted<'_>) -> Option<u32> {
+        let found = self.ticks.as_mut()?.poll();
+        Some(part_handled(found).unwrap_or_else(|| {
+            self.store.any(interrupted, 0);
+            1
+        }))
+    }
+
     /// Handles an NMI with the timer; a period shorter than the handler must leave something to the interrupted code.
     fn handle_timer(&mut self, interrupted: &Interrupted<'_>) -> u32 {
         let begin = cpu::timestamp();
@@ -214,6 +253,9 @@ impl Sampler {
         if let Some(counters) = &mut self.counters {
             counters.late_was_explained(cpu::timestamp());
         }
+        if let Some(ticks) = &mut self.ticks {
+            ticks.late_was_explained();
+        }
     }
 
     /// Leaves the registers as they were found.
@@ -226,9 +268,16 @@ impl Sampler {
         }
     }
 
-    /// Returns how often the timer's throttle has tripped, and for how many ticks of the clock in all.
-    pub const fn throttled(&self) -> (u64, u64) {
-        (self.throttle.episodes(), self.throttle.throttled_ticks())
+    /// Returns what the timer or the line has counted besides samples; counters have their own.
+    pub fn timer_counts(&self) -> PmuCounters {
+        let (late, merged) = self.ticks.as_ref().map_or((0, 0), |ticks| (ticks.late(), ticks.missed()));
+        PmuCounters {
+            throttles: self.throttle.episodes(),
+            throttled_ticks: self.throttle.throttled_ticks(),
+            late,
+            merged,
+            ..PmuCounters::default()
+        }
     }
 
     /// Claims an NMI that nothing else explains, if it can be a late one of the counters.
@@ -237,7 +286,9 @@ impl Sampler {
     /// NMI.
     #[cold]
     pub fn claims_late(&mut self) -> bool {
-        let Some(counters) = &mut self.counters else { return false };
+        let Some(counters) = &mut self.counters else {
+            return self.ticks.as_mut().is_some_and(|ticks| ticks.claims_late());
+        };
         if self.strays > 0 {
             self.strays -= 1;
             counters.count_late();

@@ -17,6 +17,7 @@ use super::{
     cases, dispatch, exceptions, exit_window, first_touch, frameless, gap, pairs, rain, spaces, storm, sweep,
     switch, user, windows,
 };
+use crate::arch::apic::refusal;
 use crate::arch::percpu::PerCpu;
 use crate::arch::{budget, idt, switch_line};
 use crate::memory::space::AddressSpace;
@@ -42,7 +43,10 @@ static SKEW: AtomicI64 = AtomicI64::new(0);
 
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
      nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, late, \
-     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew";
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, no-lapic-nmi";
+
+/// The local APIC's timer is refused, as hardware may do it: other sources have to take its place.
+const NO_LAPIC_NMI: &str = "no-lapic-nmi";
 
 /// Does what the command line asks for.
 ///
@@ -84,6 +88,7 @@ pub fn trigger(name: &str) {
         | "dispatch"
         | "late"
         | "idle"
+        | NO_LAPIC_NMI
         | switch::NAME
         | spaces::NAME
         | first_touch::NAME
@@ -100,6 +105,9 @@ pub struct Prepared(Vec<AddressSpace>);
 
 /// Prepares the experiment that the command line asks for.
 pub fn prepare(options: &Options<'_>) -> Prepared {
+    if options.selftest == NO_LAPIC_NMI {
+        refusal::begin();
+    }
     let mut old = switch::prepare(options);
     old.extend(first_touch::prepare(options));
     if options.selftest == CLOCK_SKEW {

@@ -15,7 +15,7 @@ use nmiprof_wire::{Failure, Frame, Landing, Options, Pair, Stress};
 use super::placement::Bench;
 use crate::arch::arrivals;
 use crate::arch::experiment::{LINE_INSTRUCTIONS, THIRD_TICK_INSTRUCTIONS, Third, is_beyond_return};
-use crate::arch::hpet::Hpet;
+use crate::arch::hpet::message::Hpet;
 use crate::arch::percpu::PerCpu;
 use crate::{info, report, stream};
 

@@ -41,7 +41,7 @@ pub(super) fn finish() {
 /// Waits for ticks with nothing else to run, while sampling goes on.
 pub(super) fn idle(options: &Options<'_>, cpu: &PerCpu, session: &mut Session) {
     session.start();
-    tick::start(cpu.apic, u64::from(options.tick_hz));
+    tick::start(cpu.apic, u64::from(options.tick_hz), tick::Source::IntervalTimer);
     for _ in 0..TICKS {
         thread::wait_for_tick();
     }

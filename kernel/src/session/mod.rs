@@ -25,6 +25,7 @@ use crate::drain::{Drain, Drains, Space};
 use crate::init::CPU_0;
 use crate::pmu;
 use crate::pmu::events::RunEvent;
+use crate::pmu::source::TickSource;
 use crate::process::Process;
 use crate::workloads::Task;
 use crate::{info, report, stream, thread, warning};
@@ -62,11 +63,11 @@ impl Session {
         choose_cpus(&options, has_processes, &mut cpus);
         let others = cpus.iter().filter(|info| info.samples && info.cpu != CPU_0).map(|info| info.cpu);
         let setup = Setup { options, frequencies, is_shared_clock: others.clone().count() > 0 };
-        let (seat, drain) = Seat::new(setup, cpu, spaces);
+        let (seat, drain) = Seat::new(setup, cpu, None, spaces);
         stream::begin(&options, cpu.apic, frequencies.tsc_hz);
         report_clock(&frequencies, &seat.calibration);
         let mut drains = Drains::new(drain);
-        let team = Team::new(setup, others, |drain| drains.add(drain));
+        let team = Team::new(setup, seat.pmu.source, others, |drain| drains.add(drain));
         team.require_same_pmu(&seat);
         let cpu_name = BrandString::read();
         let mut session =
@@ -109,10 +110,12 @@ impl Session {
             // What the tests of the counters have raised is told apart by this.
             self.drains.iter().for_each(|drain| stream::send(&Frame::Sync(drain.totals())));
         }
+        self.seat.prepare_line();
         self.team.start();
         if self.samples_here() {
             self.seat.start();
         }
+        self.seat.start_line();
         self.seat.announce();
     }
 
@@ -127,7 +130,7 @@ impl Session {
         let end = cpu::timestamp().saturating_add(self.duration_ticks());
         let ticks = self.has_processes || self.seat.needs_tick || self.team.needs_tick();
         if ticks {
-            tick::start(self.seat.cpu.apic, u64::from(self.options.tick_hz));
+            tick::start(self.seat.cpu.apic, u64::from(self.options.tick_hz), self.tick_source());
         }
         let tasks = if self.samples_here() { tasks } else { &mut [] };
         stream::set_busy(true);
@@ -149,6 +152,9 @@ impl Session {
 
     /// Stops to sample, on all CPUs.
     pub fn stop(&mut self) {
+        if let Some(source) = &self.seat.pmu.source {
+            source.stop();
+        }
         self.team.stop();
         self.seat.stop();
         thread::stop_processes();
@@ -232,6 +238,11 @@ impl Session {
                 );
             }
         }
+    }
+
+    /// Returns the line that the scheduler may tick by.
+    fn tick_source(&self) -> tick::Source {
+        self.seat.pmu.source.as_ref().map_or(tick::Source::IntervalTimer, TickSource::tick_source)
     }
 
     fn introduce(&mut self) {

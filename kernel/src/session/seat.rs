@@ -8,10 +8,10 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use nmiprof_pmu::TimerPmu;
 use nmiprof_pmu::engine::Throttle;
+use nmiprof_pmu::{TickPmu, TimerPmu};
 use nmiprof_ring::{Consumer, Producer, Ring};
-use nmiprof_wire::{ClockKind, Options, Sampling, Stress};
+use nmiprof_wire::{ClockKind, Options, PmuCounters, Sampling, Stress};
 
 use super::refuse;
 use crate::arch::clock::Frequencies;
@@ -21,6 +21,7 @@ use crate::drain::{Drain, Space};
 use crate::info;
 use crate::memory::ring_memory::RingMemory;
 use crate::pmu::events::{RunEvent, Wanted};
+use crate::pmu::source::{Period, TickSource};
 use crate::pmu::{self, Place, Pmu};
 use crate::report;
 use crate::sampler::{self, Detail, Kept, Sampler};
@@ -60,19 +61,24 @@ pub struct Seat {
     kept: Kept,
     /// Samples may be of several address spaces.
     has_spaces: bool,
-    /// How often the timer's throttle has tripped, and for how many ticks of the clock in all.
-    timer_throttled: (u64, u64),
+    /// What the timer or the line counted besides samples.
+    timer_counts: PmuCounters,
     /// The ring's producer, while the NMI does not have it.
     ring: Option<Producer<'static, RingMemory>>,
 }
 
 impl Seat {
     /// Makes the ring, tests the sources of overflows, and finds out what is to be counted; also returns the drain of
-    /// the ring. `spaces` are those in which this CPU's samples may be, besides the kernel's own.
+    /// the ring. `line` is what ticks for all CPUs, where that was chosen already; `spaces` are those in which this CPU's samples may be, besides the kernel's own.
     ///
     /// # Context
     /// Thread of the CPU.
-    pub fn new(setup: Setup, cpu: &'static PerCpu, spaces: Vec<Space>) -> (Self, Drain) {
+    pub fn new(
+        setup: Setup,
+        cpu: &'static PerCpu,
+        line: Option<TickSource>,
+        spaces: Vec<Space>,
+    ) -> (Self, Drain) {
         let Setup { options, frequencies, .. } = setup;
         let (producer, consumer) = make_ring(&options, cpu.index);
         let has_spaces = !spaces.is_empty();
@@ -83,9 +89,13 @@ impl Seat {
         if setup.is_shared_clock {
             calibration.clock = ClockKind::Time;
         }
-        let place =
-            Place { cpu, options: &setup.options, timer, tsc_hz: frequencies.tsc_hz, drain: &mut drain };
+        let tsc_hz = frequencies.tsc_hz;
+        let place = Place { cpu, options: &setup.options, timer, line, tsc_hz, drain: &mut drain };
         let (pmu, producer) = Pmu::choose(place, producer).unwrap_or_else(|why| refuse(&why));
+        if pmu.source.is_some() {
+            // Its ticks are time, whatever the local APIC's timer counts.
+            calibration = Calibration::UNKNOWN;
+        }
         let mut seat = Self {
             setup,
             cpu,
@@ -96,7 +106,7 @@ impl Seat {
             is_multiplexed: false,
             kept: Kept::ALL,
             has_spaces,
-            timer_throttled: (0, 0),
+            timer_counts: PmuCounters::default(),
             ring: Some(producer),
         };
         seat.set_events();
@@ -109,7 +119,10 @@ impl Seat {
         let Some(registers) = &self.pmu.registers else {
             let name = pmu::timer::event_name(options.events, self.calibration.clock);
             self.kept = pmu::timer::kept(options.events);
-            self.events = vec![RunEvent::new(name, options.sampling)];
+            self.events = vec![match &self.pmu.source {
+                Some(source) => self.line_event(name, source),
+                None => RunEvent::new(name, options.sampling),
+            }];
             return;
         };
         let usable = registers.usable;
@@ -141,6 +154,8 @@ impl Seat {
     pub fn start(&mut self) {
         if self.pmu.registers.is_some() {
             self.start_counters();
+        } else if let Some(source) = self.pmu.source {
+            self.follow_line(&source);
         } else {
             let period = self.timer_period();
             self.start_timer(period, self.timer_throttle(period));
@@ -152,6 +167,14 @@ impl Seat {
         if self.pmu.registers.is_some() {
             let turns = if self.is_multiplexed { ", in turns" } else { "" };
             info!("counting: {} events{turns}", self.events.len());
+        } else if let Some(source) = &self.pmu.source {
+            info!(
+                "sampling: one {} sample every {} ticks of the {}, {} Hz",
+                self.events[0].info().name,
+                self.line_period(source).overflow_ticks(),
+                source.name(),
+                source.clock_hz()
+            );
         } else {
             let period = self.timer_period();
             info!("sampling: one {} sample every {period} events", self.events[0].info().name);
@@ -164,7 +187,7 @@ impl Seat {
     /// Thread of the CPU.
     pub fn stop(&mut self) {
         if let Some(sampler) = self.cpu.nmi.stop(self.cpu.apic) {
-            self.timer_throttled = sampler.throttled();
+            self.timer_counts = sampler.timer_counts();
             let (counters, ring) = sampler.into_parts();
             self.ring = Some(ring);
             self.pmu.give_back(counters);
@@ -173,7 +196,7 @@ impl Seat {
 
     /// Sends what the counters came to.
     pub fn send_counts(&mut self) {
-        self.pmu.send_counts(self.cpu.index, self.events.len(), self.timer_throttled);
+        self.pmu.send_counts(self.cpu.index, self.events.len(), self.timer_counts);
     }
 
     /// Samples with a timer.
@@ -185,6 +208,65 @@ impl Seat {
         timer.set_period(period);
         let ring = self.ring.take().expect("sampling is off");
         self.start_sampler(Sampler::with_timer(timer, ring, self.detail(), throttle));
+    }
+
+    /// Makes the line ready to tick, if one counts: right before the CPUs start to listen to it.
+    ///
+    /// # Context
+    /// Thread of one CPU, as [`Seat::start_line`].
+    pub fn prepare_line(&self) {
+        if let Some(source) = &self.pmu.source {
+            source.prepare();
+        }
+    }
+
+    /// Lets the line tick, if one counts: all CPUs that sample listen to it.
+    pub fn start_line(&self) {
+        if let Some(source) = &self.pmu.source {
+            source.start(self.line_period(source));
+        }
+    }
+
+    /// Describes the event of a line, which ticks as often as it can.
+    fn line_event(&self, name: &str, source: &TickSource) -> RunEvent {
+        let sampling = match self.setup.options.sampling {
+            Sampling::Frequency(hz) => Sampling::Frequency(hz),
+            _ => Sampling::Period(self.line_period(source).overflow_ticks()),
+        };
+        RunEvent::with_formula(name, sampling, source.formula())
+    }
+
+    /// Returns the period that a line is to tick with; refuses one that could take more of a CPU than sampling may.
+    fn line_period(&self, source: &TickSource) -> Period {
+        let options = &self.setup.options;
+        let clock_hz = source.clock_hz();
+        let ticks = match options.sampling {
+            Sampling::Frequency(hz) => clock_hz / hz,
+            Sampling::Period(ticks) => ticks,
+            Sampling::Count => u64::MAX,
+        };
+        let percent = match options.cpu_percent_max {
+            0 => 100,
+            percent => u64::from(percent),
+        };
+        let hz_max = LONGEST_SAMPLES_PER_SECOND * percent / 100;
+        let ticks_min = clock_hz.div_ceil(hz_max.max(1));
+        if ticks < ticks_min {
+            refuse(&format!(
+                "source={}: a sample every {ticks} ticks of a clock of {clock_hz} Hz could take more of a CPU than \
+                 cpu_percent_max={percent}; choose freq={hz_max} or less, period={ticks_min} or more",
+                source.name()
+            ));
+        }
+        source.period(ticks)
+    }
+
+    /// Listens to a line that ticks for all CPUs.
+    fn follow_line(&mut self, source: &TickSource) {
+        let rhythm = source.rhythm(self.line_period(source), self.setup.frequencies.tsc_hz);
+        let ticks = TickPmu::new(source.clock(), rhythm, source.first_due(&rhythm));
+        let ring = self.ring.take().expect("sampling is off");
+        self.start_sampler(Sampler::with_ticks(self.cpu.apic, ticks, ring, self.detail()));
     }
 
     fn start_counters(&mut self) {

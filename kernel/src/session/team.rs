@@ -18,13 +18,17 @@ use crate::arch::startup::wait_until;
 use crate::drain::Drain;
 use crate::lock::Mutex;
 use crate::nmi::mailbox::Message;
+use crate::pmu::source::TickSource;
 use crate::workloads::{self, Task};
 use crate::{arch::cpu, smp};
 
 /// How far the run is: one of the three below. Written by CPU 0; all others look at it between two steps.
 static PHASE: Phase = Phase(AtomicU32::new(PREPARING));
 
-/// A word that changes twice in a run, on lines of its own.
+/// Members that have started to sample. Written by each of them.
+static STARTED: Phase = Phase(AtomicU32::new(0));
+
+/// A word that changes a few times in a run, on lines of its own.
 #[repr(align(128))]
 struct Phase(AtomicU32);
 
@@ -52,14 +56,20 @@ struct Part {
 }
 
 impl Team {
-    /// Lets these CPUs take their seats; hands the drain of each to `take`.
+    /// Lets these CPUs take their seats, with the line that CPU 0 has found, if that is what counts; hands the drain of
+    /// each to `take`.
     ///
     /// # Context
     /// CPU 0, thread; the CPUs are parked.
-    pub fn new(setup: Setup, cpus: impl IntoIterator<Item = u16>, mut take: impl FnMut(Drain)) -> Self {
+    pub fn new(
+        setup: Setup,
+        line: Option<TickSource>,
+        cpus: impl IntoIterator<Item = u16>,
+        mut take: impl FnMut(Drain),
+    ) -> Self {
         let tsc_hz = setup.frequencies.tsc_hz;
         let members = cpus.into_iter().filter_map(percpu::of).map(|cpu| {
-            let (member, drain) = Member::new(setup, cpu);
+            let (member, drain) = Member::new(setup, line, cpu);
             take(drain);
             member
         });
@@ -93,12 +103,16 @@ impl Team {
         self.members.iter().any(|member| member.part.lock().as_ref().is_some_and(|part| part.seat.needs_tick))
     }
 
-    /// Sends every member to its place and lets them begin together.
+    /// Sends every member to its place and lets them begin together; returns when all sample.
     pub fn start(&self) {
         PHASE.0.store(PREPARING, Ordering::Relaxed);
         self.members.iter().for_each(|member| member.go_to_work(self.tsc_hz));
+        STARTED.0.store(0, Ordering::Relaxed);
         // Release: what CPU 0 has prepared is seen.
         PHASE.0.store(WORKING, Ordering::Release);
+        while (STARTED.0.load(Ordering::Acquire) as usize) < self.members.len() {
+            spin_loop();
+        }
     }
 
     /// Lets every member stop, and waits until it has.
@@ -127,11 +141,11 @@ impl Team {
 
 impl Member {
     /// Lets a CPU take its seat.
-    fn new(setup: Setup, cpu: &'static PerCpu) -> (Self, Drain) {
+    fn new(setup: Setup, line: Option<TickSource>, cpu: &'static PerCpu) -> (Self, Drain) {
         let made = Arc::new(Mutex::new(None));
         let place = made.clone();
         let work = move |cpu: &'static PerCpu| {
-            let made = take_seat(setup, cpu);
+            let made = take_seat(setup, line, cpu);
             *place.lock() = Some(made);
         };
         smp::assign(cpu, setup.frequencies.tsc_hz, Box::new(work));
@@ -157,9 +171,9 @@ impl Member {
 ///
 /// # Context
 /// Thread of the CPU.
-fn take_seat(setup: Setup, cpu: &'static PerCpu) -> (Part, Drain) {
+fn take_seat(setup: Setup, line: Option<TickSource>, cpu: &'static PerCpu) -> (Part, Drain) {
     let Options { workloads, .. } = setup.options;
-    let (seat, mut drain) = Seat::new(setup, cpu, Vec::new());
+    let (seat, mut drain) = Seat::new(setup, cpu, line, Vec::new());
     seat.begin(&mut drain);
     // CPU 0 has refused names that nobody knows.
     let tasks = workloads::select(workloads).unwrap_or_default();
@@ -176,6 +190,7 @@ impl Part {
             spin_loop();
         }
         self.seat.start();
+        STARTED.0.fetch_add(1, Ordering::Release);
         let mut turns = (0..self.tasks.len()).cycle();
         while PHASE.0.load(Ordering::Relaxed) == WORKING {
             match turns.next() {

@@ -173,6 +173,23 @@ choice! {
 }
 
 choice! {
+    /// Which interrupt stands behind a run that counts with a timer; or none, for the counters' own.
+    SourceChoice {
+        /// The first that works: the counters', the local APIC's timer, the HPET, the interval timer.
+        Auto = "auto",
+        /// That of the CPU's counters, and no timer.
+        Pmu = "pmu",
+        /// The local APIC's timer.
+        Lapic = "lapic",
+        /// The HPET, through the I/O APIC.
+        Hpet = "hpet",
+        /// The interval timer (8254), through the I/O APIC.
+        Pit = "pit",
+    }
+    expected "auto, pmu, lapic, hpet, pit"
+}
+
+choice! {
     /// When the handler unmasks the local APIC's entry for performance counters, which an Intel CPU masks when it
     /// delivers an overflow's NMI.
     LvtpcUnmask {

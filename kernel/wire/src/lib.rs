@@ -44,8 +44,8 @@ pub mod totals;
 pub use block::{Block, BlockEncoder, BlockHeader, Sample, SampleIter};
 pub use case::CaseReport;
 pub use choices::{
-    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, Stress,
-    UnknownPolicy, Unmask,
+    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, SourceChoice,
+    Stress, UnknownPolicy, Unmask,
 };
 pub use cpu::{CpuInfo, CpuList};
 pub use exit::ExitCode;

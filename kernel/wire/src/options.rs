@@ -12,8 +12,8 @@ use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::choices::{
-    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, Stress,
-    UnknownPolicy, Unmask,
+    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, SourceChoice,
+    Stress, UnknownPolicy, Unmask,
 };
 use crate::line::UART_HZ;
 use crate::{CpuList, Rate, RateError, Sampling};
@@ -42,6 +42,7 @@ use crate::{CpuList, Rate, RateError, Sampling};
 /// | `stress=none\|nest` | | provoke nested NMIs |
 /// | `job=record\|stat\|list\|pmu-test` | | what the run is for |
 /// | `pmu=auto\|hardware\|timer\|model-intel\|model-amd` | | what counts |
+/// | `source=auto\|pmu\|lapic\|hpet\|pit` | | whose interrupt is the NMI of a timer |
 /// | `profile=NAME` | | the processor that a model is of; empty means one of its vendor |
 /// | `events=a,b,{c,d}` | | what is counted, in perf's language (`nmiprof_pmu::event`); empty means the PMU's first choice |
 /// | `lvtpc=late\|early` | | when the handler unmasks the local APIC's entry for performance counters |
@@ -97,6 +98,8 @@ pub struct Options<'a> {
     pub job: Job,
     /// What counts.
     pub pmu: PmuChoice,
+    /// Whose interrupt is the NMI of a timer.
+    pub source: SourceChoice,
     /// The processor that a model is of; empty means one of its vendor.
     pub profile: &'a str,
     /// What is counted, in perf's language; empty means the PMU's first choice.
@@ -153,6 +156,7 @@ impl Default for Options<'_> {
             stress: Stress::None,
             job: Job::Record,
             pmu: PmuChoice::Auto,
+            source: SourceChoice::Auto,
             profile: "",
             events: "",
             lvtpc: LvtpcUnmask::Late,
@@ -178,7 +182,7 @@ pub const RING_BYTES_MIN: u64 = 4096;
 
 impl<'a> Options<'a> {
     const KEYS: &'static str = "workload, cpu_list, duration_ns, period, freq, chains, ring, ring_bytes, \
-        decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, job, pmu, profile, events, lvtpc, cpu_percent_max, tick_hz, line, baud, uart_hz, rts_cts, unsafe_nmi, \
+        decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, job, pmu, source, profile, events, lvtpc, cpu_percent_max, tick_hz, line, baud, uart_hz, rts_cts, unsafe_nmi, \
         sweep_first, sweep_last, third_first, third_last, mutant, selftest";
 
     /// Parses a command line.
@@ -234,6 +238,7 @@ impl<'a> Options<'a> {
             "stress" => self.stress = value.parse()?,
             "job" => self.job = value.parse()?,
             "pmu" => self.pmu = value.parse()?,
+            "source" => self.source = value.parse()?,
             "profile" => self.profile = value,
             "events" => self.events = value,
             "lvtpc" => self.lvtpc = value.parse()?,
@@ -285,6 +290,9 @@ impl fmt::Display for Options<'_> {
         write!(f, " unmask={} dispatch={} unknown={}", self.unmask, self.dispatch, self.unknown)?;
         write!(f, " stress={}", self.stress)?;
         write!(f, " job={} pmu={} lvtpc={}", self.job, self.pmu, self.lvtpc)?;
+        if self.source != SourceChoice::Auto {
+            write!(f, " source={}", self.source)?;
+        }
         if !self.profile.is_empty() {
             write!(f, " profile={}", self.profile)?;
         }

@@ -2,7 +2,7 @@
 
 use clap::builder::PossibleValuesParser;
 use nmiprof_pmu::profiles;
-use nmiprof_wire::{LvtpcUnmask, Options, PmuChoice};
+use nmiprof_wire::{LvtpcUnmask, Options, PmuChoice, SourceChoice};
 
 use super::values::{choice, described};
 
@@ -18,12 +18,25 @@ const PMUS: [(PmuChoice, &str); 5] = [
     (PmuChoice::ModelAmd, "a model of an AMD PMU's registers, which counts by formulas of the clock"),
 ];
 
+/// What each source of a timer's NMIs is, for the help.
+const SOURCES: [(SourceChoice, &str); 5] = [
+    (SourceChoice::Auto, "the first that works: counters, lapic, hpet, pit"),
+    (SourceChoice::Pmu, "the counters' own, and no timer"),
+    (SourceChoice::Lapic, "the local APIC's timer: emulators let it raise NMIs, hardware does not"),
+    (SourceChoice::Hpet, "the HPET, through the I/O APIC: periods are ticks of its counter"),
+    (SourceChoice::Pit, "the interval timer, through the I/O APIC: periods are ticks of 1,193,182 Hz"),
+];
+
 /// Flags that say what counts.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PmuArgs {
     /// What counts
     #[arg(long, value_name = "PMU", default_value = "auto", value_parser = described(&PMUS, PmuChoice::name))]
     pub pmu: PmuChoice,
+
+    /// Whose interrupt is the NMI of a timer
+    #[arg(long, value_name = "SOURCE", default_value = "auto", value_parser = described(&SOURCES, SourceChoice::name))]
+    pub source: SourceChoice,
 
     /// The processor that a model is of [default: one of its vendor]
     #[arg(long = "pmu-profile", value_name = "NAME", value_parser = processor())]
@@ -43,7 +56,7 @@ impl PmuArgs {
     /// Adds what was asked for to `options`.
     pub(in crate::commands) fn apply<'a>(&'a self, options: Options<'a>) -> Options<'a> {
         let profile = self.profile.as_deref().unwrap_or_default();
-        Options { pmu: self.pmu, profile, lvtpc: self.lvtpc, ..options }
+        Options { pmu: self.pmu, source: self.source, profile, lvtpc: self.lvtpc, ..options }
     }
 }
 
@@ -63,7 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn every_pmu_is_described() {
+    fn every_pmu_and_every_source_is_described() {
+        assert!(SourceChoice::ALL.iter().all(|source| SOURCES.iter().any(|(known, _)| known == source)));
+        let args: PmuArgs = parse(&["--source", "hpet"]).expect("a sound flag");
+        let text = args.apply(Options::default()).to_string();
+        assert_eq!(Options::parse(&text).expect("our own words").source, SourceChoice::Hpet);
         assert!(PmuChoice::ALL.iter().all(|pmu| PMUS.iter().any(|(known, _)| known == pmu)));
         let error = parse::<PmuArgs>(&["--pmu", "tpu"]).expect_err("there is none").to_string();
         assert!(error.contains("model-intel") && error.contains("hardware"), "{error}");

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nmiprof_wire::{
-    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, PmuChoice, RingMode, Sampling, Stress,
-    UnknownPolicy, Unmask,
+    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, PmuChoice, RingMode, Sampling,
+    SourceChoice, Stress, UnknownPolicy, Unmask,
 };
 
 use super::display::Noise;
@@ -71,7 +71,8 @@ impl Args {
 
     /// Tells whether the user asked for events or for what counts them, and so will want to know what did.
     pub(super) fn chooses_pmu(&self) -> bool {
-        !self.events.events.is_empty() || self.pmu.pmu != PmuChoice::Auto
+        let chosen = self.pmu.pmu != PmuChoice::Auto || self.pmu.source != SourceChoice::Auto;
+        chosen || !self.events.events.is_empty()
     }
 
     /// Returns the wall time after which the machine is ended.

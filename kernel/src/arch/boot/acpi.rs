@@ -6,8 +6,28 @@
 
 use nmiprof_boot::BootInfo;
 use nmiprof_boot::acpi::{self, AcpiError, PhysicalMemory, Tables, Unreachable};
+use spin::Once;
 
 use super::bytes;
+
+/// What the tables say. Written once, while the boot page tables are loaded.
+static TABLES: Once<Result<Tables, AcpiError>> = Once::new();
+
+/// Reads the tables, for [`tables`].
+///
+/// # Context
+/// Boot code, before the kernel's own address space is built.
+pub fn read(boot: &BootInfo) {
+    TABLES.call_once(|| acpi::find(boot.rsdp(), &BootMap));
+}
+
+/// Returns the tables.
+///
+/// # Errors
+/// [`AcpiError`] where there are none.
+pub fn tables() -> Result<&'static Tables, AcpiError> {
+    TABLES.get().map_or(Err(AcpiError::NoRootPointer), |tables| tables.as_ref().map_err(|error| *error))
+}
 
 /// Physical memory, as the boot page tables show it.
 struct BootMap;
@@ -22,15 +42,4 @@ impl PhysicalMemory for BootMap {
         into.copy_from_slice(found);
         Ok(())
     }
-}
-
-/// Reads ACPI's tables.
-///
-/// # Errors
-/// [`AcpiError`] where there are none.
-///
-/// # Context
-/// Boot code, before the kernel's own address space is built.
-pub fn read(boot: &BootInfo) -> Result<Tables, AcpiError> {
-    acpi::find(boot.rsdp(), &BootMap)
 }

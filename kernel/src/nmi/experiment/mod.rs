@@ -282,7 +282,7 @@ impl Experiment {
 
     fn claim_third(&self) -> bool {
         let due = self.third.load(Ordering::Relaxed);
-        let ended = due != 0 && hpet::counter() >= due;
+        let ended = due != 0 && hpet::message::counter() >= due;
         if ended {
             self.third.store(0, Ordering::Relaxed);
         }
