@@ -7,13 +7,12 @@ use core::sync::atomic::Ordering;
 use super::PerCpu;
 use super::orders::Order;
 use crate::arch::apic::LocalApic;
+use crate::arch::cpu;
 use crate::arch::fallible::AccessError;
 use crate::sampler::Sampler;
 
 /// Polls of an order that was given: a self-NMI takes a handful.
 const POLLS_MAX: u32 = 1 << 20;
-/// Polls after the counters stopped, for NMIs that were on their way: tens of microseconds.
-const LINGER_POLLS: u32 = 1 << 12;
 
 impl PerCpu {
     /// Starts to sample on this CPU, at the end of a first NMI, sent here.
@@ -48,9 +47,8 @@ impl PerCpu {
         if self.wants_orders() {
             self.order(apic, Order::Stop);
             // An overflow just before that may have its NMI on the way still: the sampler must be there to claim it.
-            for _ in 0..LINGER_POLLS {
-                hint::spin_loop();
-            }
+            // Not `pause`: on an emulator that runs the CPUs in turn, each one would be another CPU's turn.
+            cpu::nop_sled(cpu::SLED_INSTRUCTIONS);
         }
         apic.mask_timer();
         self.has_counters.store(false, Ordering::Relaxed);

@@ -24,8 +24,6 @@ use crate::arch::pit::{self, PIT_HZ};
 use crate::arch::{cpu, tick};
 use crate::nmi::broadcast;
 
-/// Polls after the line is quiet, for NMIs that were on their way: tens of microseconds.
-const LINGER_POLLS: u32 = 1 << 12;
 /// How long after its due time an NMI of the HPET is expected at most: 20 microseconds.
 const HPET_LATE_HZ: u64 = 50_000;
 /// The same for the interval timer, whose due time is known less well: 50 microseconds.
@@ -276,8 +274,8 @@ fn explain(error: NoComparator) -> String {
     text.to_string()
 }
 
+/// Waits for NMIs that were on their way: some microseconds.
 fn linger() {
-    for _ in 0..LINGER_POLLS {
-        core::hint::spin_loop();
-    }
+    // Not `pause`: on an emulator that runs the CPUs in turn, each one would be another CPU's turn.
+    cpu::nop_sled(cpu::SLED_INSTRUCTIONS);
 }
