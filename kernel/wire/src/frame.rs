@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Block, CaseReport, CounterReport, CpuTotals, EventCounts, EventInfo, Offer, Options, Output, Pair,
-    Placement, PmuCounters, PmuInfo, Process, ProcessEnd, Stacks,
+    Placement, PmuCounters, PmuInfo, Process, ProcessEnd, Stacks, Tally,
 };
 
 /// Most events that one run samples.
@@ -71,6 +71,9 @@ pub enum Frame<'a> {
     Offer(Offer<'a>),
     /// Reports the self-test of one counter.
     Counter(CounterReport),
+    /// Carries samples of one CPU that the kernel counted by where they fell.
+    #[serde(borrow)]
+    Tally(Tally<'a>),
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).

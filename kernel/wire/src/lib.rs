@@ -10,6 +10,7 @@
 //! - [`placement`]: reports of the NMI sweep;
 //! - [`totals`]: the per-CPU counters and the accounting identity's terms;
 //! - [`block`]: the delta coding of samples inside a [`Block`];
+//! - [`tally`]: the coding of samples that the kernel counted, inside a [`Tally`];
 //! - [`stacks`]: the delta coding of interned call chains inside a [`Stacks`];
 //! - [`case`]: the report on one forced situation;
 //! - [`options`]: the kernel command line, which is the host's half of the protocol;
@@ -33,13 +34,14 @@ pub mod placement;
 pub mod pmu;
 pub mod process;
 pub mod stacks;
+pub mod tally;
 pub mod totals;
 
 pub use block::{Block, BlockEncoder, BlockHeader, Sample, SampleIter};
 pub use case::CaseReport;
 pub use choices::{
-    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, Stress,
-    UnknownPolicy, Unmask,
+    Aggregate, Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode,
+    Stress, UnknownPolicy, Unmask,
 };
 pub use exit::ExitCode;
 pub use frame::{BuildId, ClockKind, Fatal, FatalCause, Frame, Hello, Log, LogLevel, WorkloadResult};
@@ -51,6 +53,7 @@ pub use pmu::{
 };
 pub use process::{Output, Process, ProcessEnd, ProcessOutcome};
 pub use stacks::{StackNode, StackNodeIter, Stacks, StacksEncoder};
+pub use tally::{Tally, TallyEncoder, TallyEntry, TallyIter};
 pub use totals::{CpuTotals, CutChains, Drops, MemoryCounters, NmiCounters};
 
 /// Version of the stream. A reader refuses any other one.
