@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use nmiprof_wire::{FaultReturn, NmiEntry, Options, RingMode, Unmask};
+use nmiprof_wire::{Aggregate, FaultReturn, NmiEntry, Options, RingMode, Unmask};
 
 use crate::arch::apic::LocalApic;
 use crate::arch::boot::{self, BootInfo};
@@ -69,6 +69,7 @@ pub fn workloads(options: &Options<'_>) -> Vec<Task> {
 pub fn boot_cpu(options: &Options<'_>) -> &'static PerCpu {
     refuse_unsound(options, false);
     refuse_decommit(options);
+    refuse_both(options);
     let nmi_stack = NmiStack::new(interrupt_stack());
     if options.nmi_entry == NmiEntry::Latched {
         nmi_stack.add_second(interrupt_stack());
@@ -141,6 +142,15 @@ fn refuse_decommit(options: &Options<'_>) {
         report::configuration(format_args!(
             "decommit={} needs ring=lazy and a ring of more pages (ring={} ring_bytes={})",
             options.decommit, options.ring, options.ring_bytes
+        ));
+    }
+}
+
+/// Refuses to send each sample twice: the accounts of a user's run have one number for each.
+fn refuse_both(options: &Options<'_>) {
+    if options.aggregate == Aggregate::Both && cfg!(not(feature = "selftest")) {
+        report::configuration(format_args!(
+            "aggregate=both is for the self-test image; choose aggregate=on or aggregate=off"
         ));
     }
 }

@@ -1,16 +1,21 @@
 //! The drain: from the ring to the line, in thread context, while sampling goes on.
 //!
-//! It takes records, interns their call chains, numbers the samples and sends them in blocks. The number
+//! It takes records, interns their call chains, numbers the samples and sends them in blocks, or counts
+//! them first (`aggregate`). The number
 //! of a sample is how many the drain sent before it: it knows nothing of overflows or drops, so a sample
 //! that got lost before the ring can't hide.
 
+mod aggregate;
 mod chains;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use nmiprof_ring::{Consumer, Drops as RingDrops, Record};
-use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, CutChains, Drops, Frame, MemoryCounters, Sample};
+use nmiprof_wire::{
+    Aggregate, BlockEncoder, BlockHeader, CpuTotals, CutChains, Drops, Frame, MemoryCounters, Sample,
+};
 
 use crate::arch::cpu;
 use crate::arch::percpu::PerCpu;
@@ -18,6 +23,7 @@ use crate::memory::frames;
 use crate::memory::ring_memory::RingMemory;
 use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
+use aggregate::Tallies;
 use chains::Chains;
 
 /// The drain of one CPU's ring.
@@ -43,6 +49,12 @@ impl Drain {
             samples: Samples::new(cpu.index, chains, spaces),
             dropped_before: RingDrops::default(),
         }
+    }
+
+    /// Counts samples by where they fall, beside or instead of sending them.
+    pub fn aggregating(mut self, aggregate: Aggregate) -> Self {
+        self.samples.aggregate(aggregate);
+        self
     }
 
     /// Begins to account for drops, and for the samples of so many events.
@@ -71,6 +83,7 @@ impl Drain {
         if self.ring.used_words() >= block_words as u64 {
             self.take_all();
         }
+        self.samples.send_tally();
     }
 
     /// Sends everything that waits.
@@ -80,11 +93,15 @@ impl Drain {
     pub fn flush(&mut self) {
         self.take_all();
         self.samples.send();
+        self.samples.send_tallies();
     }
 
-    /// Starts a new epoch: call chains are defined anew, for a reader who missed their definitions.
+    /// Starts a new epoch: call chains are defined anew, for a reader who missed their definitions. Where samples are
+    /// counted, that waits until the line has room for what was counted.
     pub fn next_epoch(&mut self) {
-        self.samples.next_epoch();
+        if self.samples.has_line_for_epoch() {
+            self.samples.next_epoch();
+        }
     }
 
     /// Discards everything that waits, after showing it to `look`: samples of the self-test.
@@ -108,7 +125,7 @@ impl Drain {
             cpu: self.cpu.index,
             time: cpu::timestamp(),
             overflows: counters.overflows.read(),
-            sent: self.samples.sent,
+            sent: self.samples.numbered(),
             dropped: self.dropped(),
             nmi: self.cpu.nmi.snapshot(),
             cut_chains: self.samples.cut_chains(),
@@ -134,6 +151,7 @@ impl Drain {
     pub fn flush_seen(&mut self, look: impl FnMut(Sample)) {
         self.take_all_seen(look);
         self.samples.send();
+        self.samples.send_tallies();
     }
 
     /// Returns where the ring is.
@@ -183,6 +201,8 @@ struct Samples {
     /// What waits, by event.
     blocks: Vec<BlockEncoder>,
     chains: Option<Chains>,
+    /// Samples that are counted, where they are.
+    tallies: Option<Box<Tallies>>,
     /// What the samples' address spaces may be. None is freed before all samples of it were sent.
     spaces: Vec<Space>,
 }
@@ -190,7 +210,8 @@ struct Samples {
 impl Samples {
     fn new(cpu: u16, chains: bool, spaces: Vec<Space>) -> Self {
         let chains = chains.then(|| Chains::new(cpu));
-        let mut samples = Self { cpu, sent: 0, dropped: 0, blocks: Vec::new(), chains, spaces };
+        let mut samples =
+            Self { cpu, sent: 0, dropped: 0, blocks: Vec::new(), chains, tallies: None, spaces };
         samples.set_events(1);
         samples
     }
@@ -211,6 +232,9 @@ impl Samples {
         let stack = self.chains.as_mut().map_or(0, |chains| chains.intern(record));
         let Tag { event, space, .. } = Tag::from_bits(record.tag());
         let sample = Sample { stack, process: self.process_of(space), ..sample_of(record) };
+        if self.tally(event, sample) {
+            return;
+        }
         let pushed = self.push_sample(event, sample).or_else(|sample| {
             self.send_event(event);
             self.push_sample(event, sample)
@@ -258,6 +282,7 @@ impl Samples {
 
     fn next_epoch(&mut self) {
         self.send();
+        self.close_tallies();
         if let Some(chains) = &mut self.chains {
             chains.next_epoch();
         }

@@ -55,7 +55,7 @@ impl Session {
         let (producer, consumer) = make_ring(&options);
         let spaces = spaces();
         let has_processes = !spaces.is_empty();
-        let mut drain = Drain::new(cpu, consumer, options.chains, spaces);
+        let mut drain = Drain::new(cpu, consumer, options.chains, spaces).aggregating(options.aggregate);
         let frequencies = clock::measure(cpu.apic);
         cpu.nmi.set_nest_on_first_touch(options.stress == Stress::Nest);
         let (timer, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz);

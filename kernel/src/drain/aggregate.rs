@@ -1,0 +1,285 @@
+//! Samples counted in the drain, for lines that are slower than samples come.
+//!
+//! With `aggregate=on` the drain doesn't send samples but counts them in a table: by event, address, call chain and
+//! process. Its content goes out as tallies, which together say the same as the samples would, but for their times. A
+//! line carries any sampling rate by that, because code has only so many addresses; three more things have to hold:
+//!
+//! - **The ring is drained while a tally is on its way.** A table that is sent is closed, and another one counts
+//!   meanwhile. One tally is sent at a time, between two looks at the ring.
+//! - **The line is not filled with the same places again and again.** What was sent is paid off by
+//!   [`BYTES_PER_HELLO`] about every second; until then the table stays open. So the sending interval follows from the
+//!   number of places, and tallies and their call chains take half of a line of 115,200 baud.
+//! - **A table that is full is closed at once**, and its successor starts empty. Nothing is dropped for want of a
+//!   slot; where there are more places than a table has, the line is the limit again, and then the ring drops and
+//!   counts as always.
+//!
+//! A tally names call chains of the epoch in which its table was open. A new epoch may have begun when it is sent, but
+//! not two: a table is closed only after the one before it was sent. The reader keeps two epochs for that.
+//!
+//! Samples get their numbers when they are sent, like those of blocks, so the host finds what the line lost in the
+//! same way.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::mem;
+
+use nmiprof_wire::{Aggregate, BlockHeader, Frame, Sample, TallyEncoder, TallyEntry};
+
+use super::Samples;
+use super::chains::Chains;
+use crate::stream;
+
+/// What a line of 115,200 baud with 8 data bits and a stop bit carries in a second.
+const LINE_BYTES_PER_S: usize = 11_520;
+/// What tallies may take from a description of the run to the next one, a second later: half of the line.
+const BYTES_PER_HELLO: usize = LINE_BYTES_PER_S / 2;
+/// What a tally costs beside its entries: header, checksum and framing, rounded up.
+const TALLY_OVERHEAD_BYTES: usize = 64;
+
+/// Samples that wait in tables.
+pub(super) struct Tallies {
+    /// The kernel sends each sample as well: then these have numbers of their own.
+    beside_samples: bool,
+    processes: bool,
+    /// Samples that went out in tallies: the number of the next one.
+    sent: u64,
+    open: Table,
+    closed: Closed,
+    encoder: TallyEncoder,
+    /// Bytes that went out and are not paid off yet.
+    debt_bytes: usize,
+}
+
+/// A table on its way out.
+struct Closed {
+    table: Table,
+    /// Entries that went out.
+    done: usize,
+    /// Epoch of the call chains that its entries name.
+    epoch: Option<u32>,
+}
+
+impl Tallies {
+    fn new(beside_samples: bool, chains: bool, processes: bool) -> Self {
+        Self {
+            beside_samples,
+            processes,
+            sent: 0,
+            open: Table::new(),
+            closed: Closed { table: Table::new(), done: 0, epoch: None },
+            encoder: TallyEncoder::new(chains, processes),
+            debt_bytes: 0,
+        }
+    }
+
+    /// Closes the open table, whose call chains are defined, and opens an empty one.
+    fn close(&mut self, epoch: Option<u32>) {
+        mem::swap(&mut self.open, &mut self.closed.table);
+        self.closed.table.sort();
+        self.closed.done = 0;
+        self.closed.epoch = epoch;
+    }
+
+    /// Sends the next tally of the closed table: of one event.
+    fn send_one(&mut self, cpu: u16, dropped: u64) {
+        let Self { closed: Closed { table, done, epoch }, encoder, .. } = self;
+        let Some(event) = table.entry(*done).map(|entry| entry.place.event) else {
+            return;
+        };
+        while let Some(entry) = table.entry(*done).filter(|entry| entry.place.event == event)
+            && encoder.push(entry.coded()).is_ok()
+        {
+            *done += 1;
+        }
+        let processes = self.processes;
+        let header = BlockHeader { cpu, event, first_sample: self.sent, dropped, chains: *epoch, processes };
+        let tally = encoder.tally(header, table.first_time, table.last_time);
+        stream::send(&Frame::Tally(tally));
+        self.debt_bytes += tally.entries.len() + TALLY_OVERHEAD_BYTES;
+        self.sent += tally.samples;
+        encoder.clear();
+        if *done == table.used {
+            table.clear();
+        }
+    }
+
+    /// Sends what is left of the closed table.
+    fn finish(&mut self, cpu: u16, dropped: u64) {
+        while self.closed.table.used > 0 {
+            self.send_one(cpu, dropped);
+        }
+    }
+
+    /// Pays off what was sent, and tells whether that is done and nothing is on its way.
+    fn has_recovered(&mut self) -> bool {
+        self.debt_bytes = self.debt_bytes.saturating_sub(BYTES_PER_HELLO);
+        self.debt_bytes == 0 && self.closed.table.used == 0
+    }
+}
+
+/// What the drain does with samples that are counted. Nothing here does anything where none are.
+impl Samples {
+    /// Makes room for counted samples where they are wanted.
+    pub(super) fn aggregate(&mut self, aggregate: Aggregate) {
+        let [chains, processes] = [self.chains.is_some(), !self.spaces.is_empty()];
+        self.tallies = match aggregate {
+            Aggregate::Off => None,
+            Aggregate::On => Some(Box::new(Tallies::new(false, chains, processes))),
+            Aggregate::Both => Some(Box::new(Tallies::new(true, chains, processes))),
+        };
+    }
+
+    /// Counts a sample, and tells whether that is all that it is wanted for.
+    pub(super) fn tally(&mut self, event: u8, sample: Sample) -> bool {
+        let Some(tallies) = &mut self.tallies else {
+            return false;
+        };
+        let beside_samples = tallies.beside_samples;
+        if !tallies.open.count(event, sample) {
+            self.close_tallies();
+            let counted = self.tallies.as_mut().is_some_and(|tallies| tallies.open.count(event, sample));
+            debug_assert!(counted, "an empty table takes a sample");
+        }
+        !beside_samples
+    }
+
+    /// Puts the open table on its way. Another one may have to get there first.
+    pub(super) fn close_tallies(&mut self) {
+        let Some(tallies) = &mut self.tallies else {
+            return;
+        };
+        tallies.finish(self.cpu, self.dropped);
+        if let Some(chains) = &mut self.chains {
+            chains.send();
+            tallies.debt_bytes += chains.take_sent_bytes();
+        }
+        tallies.close(self.chains.as_ref().map(Chains::epoch));
+    }
+
+    /// Sends one tally, if there is one to be sent.
+    pub(super) fn send_tally(&mut self) {
+        if let Some(tallies) = &mut self.tallies {
+            tallies.send_one(self.cpu, self.dropped);
+        }
+    }
+
+    /// Sends everything that was counted.
+    pub(super) fn send_tallies(&mut self) {
+        self.close_tallies();
+        if let Some(tallies) = &mut self.tallies {
+            tallies.finish(self.cpu, self.dropped);
+        }
+    }
+
+    /// Tells, about once a second, whether the line has room for the next epoch.
+    pub(super) fn has_line_for_epoch(&mut self) -> bool {
+        self.tallies.as_mut().is_none_or(|tallies| tallies.has_recovered())
+    }
+
+    /// Returns how many samples went out: the number of the next one.
+    pub(super) fn numbered(&self) -> u64 {
+        let instead = self.tallies.as_ref().filter(|tallies| !tallies.beside_samples);
+        instead.map_or(self.sent, |tallies| tallies.sent)
+    }
+}
+
+/// Number of samples by place: an open-addressed hash table of fixed size.
+struct Table {
+    slots: Box<[Entry]>,
+    used: usize,
+    first_time: u64,
+    last_time: u64,
+}
+
+/// A place, and how many samples fell there: 0 in an empty slot.
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    place: Place,
+    samples: u32,
+}
+
+/// What is told apart. The order is that in which tallies are sent: by event, then by address.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    event: u8,
+    ip: u64,
+    stack: u32,
+    process: u32,
+}
+
+impl Entry {
+    fn coded(self) -> TallyEntry {
+        let Place { ip, stack, process, .. } = self.place;
+        TallyEntry { ip, stack, process, samples: self.samples }
+    }
+}
+
+impl Table {
+    const SLOTS: usize = 1 << 13;
+    /// Probing stays short below this.
+    const USED_MAX: usize = Self::SLOTS * 3 / 4;
+
+    fn new() -> Self {
+        let slots = vec![Entry::default(); Self::SLOTS].into_boxed_slice();
+        Self { slots, used: 0, first_time: u64::MAX, last_time: 0 }
+    }
+
+    /// Counts a sample; refuses it where the table is full, or the place's own number.
+    fn count(&mut self, event: u8, sample: Sample) -> bool {
+        let Sample { time, ip, stack, process } = sample;
+        let place = Place { event, ip, stack, process };
+        let slot = &mut self.slots[Self::index_of(&self.slots, place)];
+        let is_new = slot.samples == 0;
+        if slot.samples == u32::MAX || (is_new && self.used == Self::USED_MAX) {
+            return false;
+        }
+        *slot = Entry { place, samples: slot.samples + 1 };
+        self.used += usize::from(is_new);
+        self.first_time = self.first_time.min(time);
+        self.last_time = self.last_time.max(time);
+        true
+    }
+
+    /// Finds the slot of a place, or the empty one that it would get.
+    fn index_of(slots: &[Entry], place: Place) -> usize {
+        let mut index = place.hash();
+        // Ends: the table is never full.
+        while slots[index].samples > 0 && slots[index].place != place {
+            index = (index + 1) % Self::SLOTS;
+        }
+        index
+    }
+
+    /// Brings the entries to the front, in order. They can't be counted further then.
+    fn sort(&mut self) {
+        let mut front = 0;
+        for index in 0..self.slots.len() {
+            if self.slots[index].samples > 0 {
+                self.slots.swap(front, index);
+                front += 1;
+            }
+        }
+        self.slots[..front].sort_unstable_by_key(|entry| entry.place);
+    }
+
+    /// Returns an entry of a sorted table.
+    fn entry(&self, index: usize) -> Option<Entry> {
+        self.slots[..self.used].get(index).copied()
+    }
+
+    fn clear(&mut self) {
+        self.slots.fill(Entry::default());
+        (self.used, self.first_time, self.last_time) = (0, u64::MAX, 0);
+    }
+}
+
+impl Place {
+    /// Multiplicative hashing by 2^64 over the golden ratio (Knuth).
+    fn hash(self) -> usize {
+        let [event, stack, process] = [self.event.into(), self.stack.into(), self.process.into()];
+        let words: u64 =
+            self.ip ^ u64::rotate_left(stack, 32) ^ u64::rotate_left(process, 24) ^ (event << 56);
+        let mixed = words.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        usize::try_from(mixed >> (u64::BITS - Table::SLOTS.ilog2())).unwrap_or_default()
+    }
+}
