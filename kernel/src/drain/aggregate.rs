@@ -6,9 +6,10 @@
 //!
 //! - **The ring is drained while a tally is on its way.** A table that is sent is closed, and another one counts
 //!   meanwhile. One tally is sent at a time, between two looks at the ring.
-//! - **The line is not filled with the same places again and again.** What was sent is paid off by
-//!   [`BYTES_PER_HELLO`] about every second; until then the table stays open. So the sending interval follows from the
-//!   number of places, and tallies and their call chains take half of a line of 115,200 baud.
+//! - **The line is not filled with the same places again and again.** A table stays open until what it will cost has
+//!   been saved up, by [`BYTES_PER_HELLO`] about every second. So the sending interval follows from the number of
+//!   places, and tallies and their call chains take half of a line of 115,200 baud at most, from the start on. The
+//!   end of the run sends one table more, however long the line takes for it.
 //! - **A table that is full is closed at once**, and its successor starts empty. Nothing is dropped for want of a
 //!   slot; where there are more places than a table has, the line is the limit again, and then the ring drops and
 //!   counts as always.
@@ -35,6 +36,8 @@ const LINE_BYTES_PER_S: usize = 11_520;
 const BYTES_PER_HELLO: usize = LINE_BYTES_PER_S / 2;
 /// What a tally costs beside its entries: header, checksum and framing, rounded up.
 const TALLY_OVERHEAD_BYTES: usize = 64;
+/// What an entry costs, as a guess beforehand: its share of that is in it.
+const ENTRY_BYTES: usize = 4;
 
 /// Samples that wait in tables.
 pub(super) struct Tallies {
@@ -46,8 +49,8 @@ pub(super) struct Tallies {
     open: Table,
     closed: Closed,
     encoder: TallyEncoder,
-    /// Bytes that went out and are not paid off yet.
-    debt_bytes: usize,
+    /// Bytes of the line that were saved up; spent ones are less.
+    saved_bytes: isize,
 }
 
 /// A table on its way out.
@@ -68,7 +71,7 @@ impl Tallies {
             open: Table::new(),
             closed: Closed { table: Table::new(), done: 0, epoch: None },
             encoder: TallyEncoder::new(chains, processes),
-            debt_bytes: 0,
+            saved_bytes: 0,
         }
     }
 
@@ -95,12 +98,13 @@ impl Tallies {
         let header = BlockHeader { cpu, event, first_sample: self.sent, dropped, chains: *epoch, processes };
         let tally = encoder.tally(header, table.first_time, table.last_time);
         stream::send(&Frame::Tally(tally));
-        self.debt_bytes += tally.entries.len() + TALLY_OVERHEAD_BYTES;
+        let line_bytes = tally.entries.len() + TALLY_OVERHEAD_BYTES;
         self.sent += tally.samples;
         encoder.clear();
         if *done == table.used {
             table.clear();
         }
+        self.spend(line_bytes);
     }
 
     /// Sends what is left of the closed table.
@@ -110,10 +114,15 @@ impl Tallies {
         }
     }
 
-    /// Pays off what was sent, and tells whether that is done and nothing is on its way.
-    fn has_recovered(&mut self) -> bool {
-        self.debt_bytes = self.debt_bytes.saturating_sub(BYTES_PER_HELLO);
-        self.debt_bytes == 0 && self.closed.table.used == 0
+    /// Saves up for what waits, and tells whether that is enough and nothing else is on its way.
+    const fn saves_enough(&mut self) -> bool {
+        let cost = (self.open.used * ENTRY_BYTES).cast_signed();
+        self.saved_bytes = self.saved_bytes.saturating_add_unsigned(BYTES_PER_HELLO);
+        self.saved_bytes >= cost && self.closed.table.used == 0
+    }
+
+    const fn spend(&mut self, bytes: usize) {
+        self.saved_bytes = self.saved_bytes.saturating_sub_unsigned(bytes);
     }
 }
 
@@ -151,7 +160,7 @@ impl Samples {
         tallies.finish(self.cpu, self.dropped);
         if let Some(chains) = &mut self.chains {
             chains.send();
-            tallies.debt_bytes += chains.take_sent_bytes();
+            tallies.spend(chains.take_sent_bytes());
         }
         tallies.close(self.chains.as_ref().map(Chains::epoch));
     }
@@ -173,7 +182,7 @@ impl Samples {
 
     /// Tells, about once a second, whether the line has room for the next epoch.
     pub(super) fn has_line_for_epoch(&mut self) -> bool {
-        self.tallies.as_mut().is_none_or(|tallies| tallies.has_recovered())
+        self.tallies.as_mut().is_none_or(|tallies| tallies.saves_enough())
     }
 
     /// Returns how many samples went out: the number of the next one.
@@ -198,13 +207,13 @@ struct Entry {
     samples: u32,
 }
 
-/// What is told apart. The order is that in which tallies are sent: by event, then by address.
+/// What is told apart. The order is that in which tallies are sent: it makes their deltas small.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     event: u8,
-    ip: u64,
     stack: u32,
     process: u32,
+    ip: u64,
 }
 
 impl Entry {
@@ -215,7 +224,9 @@ impl Entry {
 }
 
 impl Table {
-    const SLOTS: usize = 1 << 13;
+    /// Every instruction of a hot path under every one of its callers is a place: tens of thousands, a megabyte.
+    /// The self-test image has fewer, so that tables fill up there.
+    const SLOTS: usize = if cfg!(feature = "selftest") { 1 << 11 } else { 1 << 15 };
     /// Probing stays short below this.
     const USED_MAX: usize = Self::SLOTS * 3 / 4;
 
@@ -227,7 +238,7 @@ impl Table {
     /// Counts a sample; refuses it where the table is full, or the place's own number.
     fn count(&mut self, event: u8, sample: Sample) -> bool {
         let Sample { time, ip, stack, process } = sample;
-        let place = Place { event, ip, stack, process };
+        let place = Place { event, stack, process, ip };
         let slot = &mut self.slots[Self::index_of(&self.slots, place)];
         let is_new = slot.samples == 0;
         if slot.samples == u32::MAX || (is_new && self.used == Self::USED_MAX) {

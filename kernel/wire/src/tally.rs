@@ -1,10 +1,10 @@
 //! The coding of samples that the kernel counted by where they fell.
 //!
 //! At a high rate most samples fell where others did before. Where the line is slow, the kernel counts them in a table
-//! and sends its content now and then: one entry is three to six bytes, however many samples it stands for. What gets
+//! and sends its content now and then: one entry is two to four bytes, however many samples it stands for. What gets
 //! lost by that is the time of each sample; a tally has the time of the first and of the last.
 //!
-//! Entries that come sorted by address cost least, but any order is coded. The samples behind them are numbered like
+//! Entries that come sorted by call chain and then by address cost least, but any order is coded. The samples behind them are numbered like
 //! those of a block, so the number in the next tally tells how many a lost one stood for.
 
 use postcard_schema::Schema;
@@ -23,7 +23,7 @@ use crate::BlockHeader;
 /// | `last_time` | u64 | clock ticks | no sample is younger |
 /// | `samples` | u64 | samples | sum of all entries' samples |
 /// | `count` | u16 | entries | how many follow |
-/// | `entries` | bytes | | `count` times: address less the one before (varint, modulo 2^64; the first is less 0), samples (varint, never 0), chain (varint, with `header.chains` only), process (varint, with `header.processes` only) |
+/// | `entries` | bytes | | `count` times: address delta (zigzag varint), samples (varint, never 0), chain delta modulo 2^32 (varint, with `header.chains` only), process (varint, with `header.processes` only); the first deltas are from 0 |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct Tally<'a> {
     /// Whose samples they are.
@@ -45,7 +45,14 @@ impl<'a> Tally<'a> {
     #[must_use]
     pub const fn entries(&self) -> TallyIter<'a> {
         let BlockHeader { chains, processes, .. } = self.header;
-        TallyIter { left: self.count, bytes: self.entries, chains: chains.is_some(), processes, ip: 0 }
+        TallyIter {
+            left: self.count,
+            bytes: self.entries,
+            chains: chains.is_some(),
+            processes,
+            ip: 0,
+            stack: 0,
+        }
     }
 }
 
@@ -70,6 +77,7 @@ pub struct TallyIter<'a> {
     chains: bool,
     processes: bool,
     ip: u64,
+    stack: u32,
 }
 
 impl TallyIter<'_> {
@@ -85,15 +93,16 @@ impl Iterator for TallyIter<'_> {
 
     fn next(&mut self) -> Option<TallyEntry> {
         let left = self.left.checked_sub(1)?;
-        let ((delta, samples), rest) = postcard::take_from_bytes::<(u64, u32)>(self.bytes).ok()?;
-        let (stack, rest) = take_number(rest, self.chains)?;
+        let ((delta, samples), rest) = postcard::take_from_bytes::<(i64, u32)>(self.bytes).ok()?;
+        let (stack_delta, rest) = take_number(rest, self.chains)?;
         let (process, rest) = take_number(rest, self.processes)?;
         if samples == 0 {
             return None;
         }
         (self.left, self.bytes) = (left, rest);
-        self.ip = self.ip.wrapping_add(delta);
-        Some(TallyEntry { ip: self.ip, stack, process, samples })
+        self.ip = self.ip.wrapping_add_signed(delta);
+        self.stack = self.stack.wrapping_add(stack_delta);
+        Some(TallyEntry { ip: self.ip, stack: self.stack, process, samples })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -112,6 +121,7 @@ pub struct TallyEncoder {
     chains: bool,
     processes: bool,
     ip: u64,
+    stack: u32,
     samples: u64,
     count: u16,
     len: usize,
@@ -127,7 +137,7 @@ impl TallyEncoder {
     /// Creates an encoder for samples with or without call chains and processes.
     #[must_use]
     pub const fn new(chains: bool, processes: bool) -> Self {
-        Self { chains, processes, ip: 0, samples: 0, count: 0, len: 0, bytes: [0; Self::BYTES_MAX] }
+        Self { chains, processes, ip: 0, stack: 0, samples: 0, count: 0, len: 0, bytes: [0; Self::BYTES_MAX] }
     }
 
     /// Tells whether the tally must be taken before another entry is pushed.
@@ -152,15 +162,16 @@ impl TallyEncoder {
         }
         let free = self.bytes.get_mut(self.len..).unwrap_or_default();
         let TallyEntry { ip, stack, process, samples } = entry;
-        let delta = ip.wrapping_sub(self.ip);
+        let delta = ip.wrapping_sub(self.ip).cast_signed();
+        let stack_delta = stack.wrapping_sub(self.stack);
         let coded = match (self.chains, self.processes) {
             (false, false) => postcard::to_slice(&(delta, samples), free),
-            (true, false) => postcard::to_slice(&(delta, samples, stack), free),
+            (true, false) => postcard::to_slice(&(delta, samples, stack_delta), free),
             (false, true) => postcard::to_slice(&(delta, samples, process), free),
-            (true, true) => postcard::to_slice(&(delta, samples, stack, process), free),
+            (true, true) => postcard::to_slice(&(delta, samples, stack_delta, process), free),
         };
         self.len += coded.map_err(|_| entry)?.len();
-        self.ip = ip;
+        (self.ip, self.stack) = (ip, stack);
         self.count += 1;
         self.samples += u64::from(samples);
         Ok(())
