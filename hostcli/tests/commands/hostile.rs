@@ -68,7 +68,7 @@ fn made_up_tally<'a>(cpu: u16, numbers: &[u64], chains: Option<bool>, coded: &'a
         first_sample: numbers[2],
         dropped: numbers[3],
         chains: chains.map(u32::from),
-        processes: numbers[1] % 3 == 0,
+        processes: numbers[1].is_multiple_of(3),
     };
     let columns = 2 + usize::from(header.chains.is_some()) + usize::from(header.processes);
     let count = u16::try_from(coded.len() / columns).expect("short");

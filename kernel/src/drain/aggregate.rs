@@ -86,10 +86,10 @@ impl Tallies {
     /// Sends the next tally of the closed table: of one event.
     fn send_one(&mut self, cpu: u16, dropped: u64) {
         let Self { closed: Closed { table, done, epoch }, encoder, .. } = self;
-        let Some(event) = table.entry(*done).map(|entry| entry.place.event) else {
+        let Some(event) = table.entry(*done).map(|entry| entry.event) else {
             return;
         };
-        while let Some(entry) = table.entry(*done).filter(|entry| entry.place.event == event)
+        while let Some(entry) = table.entry(*done).filter(|entry| entry.event == event)
             && encoder.push(entry.coded()).is_ok()
         {
             *done += 1;
@@ -203,28 +203,32 @@ struct Table {
 /// A place, and how many samples fell there: 0 in an empty slot.
 #[derive(Clone, Copy, Default)]
 struct Entry {
-    place: Place,
-    samples: u32,
-}
-
-/// What is told apart. The order is that in which tallies are sent: it makes their deltas small.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    event: u8,
+    ip: u64,
     stack: u32,
     process: u32,
-    ip: u64,
+    samples: u32,
+    event: u8,
 }
 
+const _: () = assert!(size_of::<Entry>() == 24);
+
+/// What is told apart: event, call chain, process and address. In this order tallies are sent: it makes their deltas
+/// small.
+type Place = (u8, u32, u32, u64);
+
 impl Entry {
-    fn coded(self) -> TallyEntry {
-        let Place { ip, stack, process, .. } = self.place;
-        TallyEntry { ip, stack, process, samples: self.samples }
+    const fn place(&self) -> Place {
+        (self.event, self.stack, self.process, self.ip)
+    }
+
+    const fn coded(&self) -> TallyEntry {
+        let Self { ip, stack, process, samples, .. } = *self;
+        TallyEntry { ip, stack, process, samples }
     }
 }
 
 impl Table {
-    /// Every instruction of a hot path under every one of its callers is a place: tens of thousands, a megabyte.
+    /// Every instruction of a hot path under every one of its callers is a place: tens of thousands, in a megabyte.
     /// The self-test image has fewer, so that tables fill up there.
     const SLOTS: usize = if cfg!(feature = "selftest") { 1 << 11 } else { 1 << 15 };
     /// Probing stays short below this.
@@ -238,13 +242,14 @@ impl Table {
     /// Counts a sample; refuses it where the table is full, or the place's own number.
     fn count(&mut self, event: u8, sample: Sample) -> bool {
         let Sample { time, ip, stack, process } = sample;
-        let place = Place { event, stack, process, ip };
-        let slot = &mut self.slots[Self::index_of(&self.slots, place)];
-        let is_new = slot.samples == 0;
-        if slot.samples == u32::MAX || (is_new && self.used == Self::USED_MAX) {
+        let is_full = self.used == Self::USED_MAX;
+        let slot = self.slot_of((event, stack, process, ip));
+        let samples = slot.samples;
+        let is_new = samples == 0;
+        if samples == u32::MAX || (is_new && is_full) {
             return false;
         }
-        *slot = Entry { place, samples: slot.samples + 1 };
+        *slot = Entry { ip, stack, process, samples: samples + 1, event };
         self.used += usize::from(is_new);
         self.first_time = self.first_time.min(time);
         self.last_time = self.last_time.max(time);
@@ -252,13 +257,13 @@ impl Table {
     }
 
     /// Finds the slot of a place, or the empty one that it would get.
-    fn index_of(slots: &[Entry], place: Place) -> usize {
-        let mut index = place.hash();
+    fn slot_of(&mut self, place: Place) -> &mut Entry {
+        let mut index = hash(place);
         // Ends: the table is never full.
-        while slots[index].samples > 0 && slots[index].place != place {
+        while self.slots[index].samples > 0 && self.slots[index].place() != place {
             index = (index + 1) % Self::SLOTS;
         }
-        index
+        &mut self.slots[index]
     }
 
     /// Brings the entries to the front, in order. They can't be counted further then.
@@ -270,7 +275,7 @@ impl Table {
                 front += 1;
             }
         }
-        self.slots[..front].sort_unstable_by_key(|entry| entry.place);
+        self.slots[..front].sort_unstable_by_key(Entry::place);
     }
 
     /// Returns an entry of a sorted table.
@@ -284,13 +289,11 @@ impl Table {
     }
 }
 
-impl Place {
-    /// Multiplicative hashing by 2^64 over the golden ratio (Knuth).
-    fn hash(self) -> usize {
-        let [event, stack, process] = [self.event.into(), self.stack.into(), self.process.into()];
-        let words: u64 =
-            self.ip ^ u64::rotate_left(stack, 32) ^ u64::rotate_left(process, 24) ^ (event << 56);
-        let mixed = words.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        usize::try_from(mixed >> (u64::BITS - Table::SLOTS.ilog2())).unwrap_or_default()
-    }
+/// Hashes multiplicatively by 2^64 over the golden ratio (Knuth).
+fn hash((event, stack, process, ip): Place) -> usize {
+    let [event, stack, process] = [event.into(), stack.into(), process.into()];
+    let words =
+        ip ^ u64::rotate_left(stack, 32) ^ u64::rotate_left(process, 24) ^ u64::rotate_left(event, 56);
+    let mixed = words.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    usize::try_from(mixed >> (u64::BITS - Table::SLOTS.ilog2())).unwrap_or_default()
 }

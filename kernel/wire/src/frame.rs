@@ -1,7 +1,7 @@
 //! The frames of the stream.
 //!
-//! A run sends [`Log`] lines while it boots, [`Hello`] as soon as its clock is known and then about every second, [`Stacks`] before the [`Block`]s that
-//! name them, [`Frame::Sync`] about every second, and one [`Frame::End`] for each CPU as its last frames.
+//! A run sends [`Log`] lines while it boots, [`Hello`] as soon as its clock is known and then about every second, [`Stacks`] before the [`Block`]s or
+//! [`Tally`]s that name them, [`Frame::Sync`] about every second, and one [`Frame::End`] for each CPU as its last frames.
 //! A capture without all of its `End` frames is incomplete.
 //!
 //! What is about a process stands in [`process`](crate::process), what the NMI sweep reports in
