@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use nmiprof_wire::{FaultReturn, NmiEntry, Options, RingMode, Unmask};
+use nmiprof_wire::{Aggregate, FaultReturn, NmiEntry, Options, RingMode, Unmask};
 
 use x86_64::instructions::interrupts;
 
@@ -88,6 +88,7 @@ pub fn workloads(options: &Options<'_>) -> Vec<Task> {
 pub fn boot_cpu(options: &Options<'_>) -> &'static PerCpu {
     refuse_unsound(options, false);
     refuse_decommit(options);
+    refuse_both(options);
     entry::install(options).unwrap_or_else(|_| refuse_variant(options));
     let cpu = this_cpu(CPU_0, options);
     // On the other CPUs it stays masked: one of them is enough to hear of it.
@@ -175,6 +176,15 @@ fn refuse_decommit(options: &Options<'_>) {
         report::configuration(format_args!(
             "decommit={} needs ring=lazy and a ring of more pages (ring={} ring_bytes={})",
             options.decommit, options.ring, options.ring_bytes
+        ));
+    }
+}
+
+/// Refuses to send each sample twice: the accounts of a user's run have one number for each.
+fn refuse_both(options: &Options<'_>) {
+    if options.aggregate == Aggregate::Both && cfg!(not(feature = "selftest")) {
+        report::configuration(format_args!(
+            "aggregate=both is for the self-test image; choose aggregate=on or aggregate=off"
         ));
     }
 }

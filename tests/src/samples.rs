@@ -20,14 +20,14 @@ pub struct ChainedSample {
 /// Decodes all samples of a capture.
 ///
 /// # Panics
-/// If the capture can't be decoded.
+/// If the capture can't be decoded, or the kernel counted its samples, which have no times then.
 #[must_use]
 pub fn samples(capture: &[u8]) -> Vec<ChainedSample> {
     let mut samples = Vec::new();
     let mut stream = Stream::new("test");
     let decoded: Result<(), CaptureError> = stream.push(capture, |block| {
         samples.extend(block.samples.iter().map(|sample| ChainedSample {
-            time: sample.time,
+            time: sample.time.exact().expect("a sample with a time"),
             ip: sample.ip,
             callers: block.chains.callers(sample.chain).collect(),
             process: sample.process,

@@ -11,13 +11,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nmiprof::capture::writer::{self, SyntheticSample, Writer};
 use nmiprof::capture::{Capture, CaptureError, Decoder, Identity, Record, Sample};
 use nmiprof::commands::{Error, Outcome, info, input::InputArgs};
-use nmiprof_wire::{Frame, decode};
+use nmiprof_wire::{Aggregate, Frame, decode};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 const CASES: u32 = 400;
 const CPUS: u16 = 2;
 const SAMPLES: u64 = 3000;
+
+/// When a sample was taken, where, and how many it stands for.
+type Content = ((u64, u64), u64, u32);
 
 /// One piece of damage. Positions are shares of the capture's length.
 #[derive(Clone, Debug)]
@@ -44,7 +47,17 @@ fn damage() -> impl Strategy<Value = Damage> {
 // case 64
 #[test]
 fn damage_costs_the_frames_that_it_touched_and_no_other() {
-    let capture = sound_capture();
+    damage_many_times(&sound_capture(Aggregate::Off));
+}
+
+// case 64
+#[test]
+fn damage_to_counted_samples_costs_the_tallies_that_it_touched_and_no_other() {
+    damage_many_times(&sound_capture(Aggregate::On));
+}
+
+/// Damages a capture at random, and checks what is left of it.
+fn damage_many_times(capture: &[u8]) {
     let seed = seed();
     println!("NMIPROF_SEED={seed} repeats this run");
     let mut bytes = [0; 32];
@@ -54,7 +67,7 @@ fn damage_costs_the_frames_that_it_touched_and_no_other() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("capture");
     let result = runner.run(&prop::collection::vec(damage(), 0..6), |damages| {
-        let damaged = Damaged::new(&capture, &damages);
+        let damaged = Damaged::new(capture, &damages);
         damaged.check_frames();
         damaged.check_record();
         fs::write(&file, &damaged.bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -74,8 +87,9 @@ fn seed() -> u64 {
 }
 
 /// Writes a capture with call chains, repeated descriptions, counters on the way, and drops.
-fn sound_capture() -> Vec<u8> {
+fn sound_capture(aggregate: Aggregate) -> Vec<u8> {
     let mut hello = writer::hello();
+    hello.options.aggregate = aggregate;
     hello.cpus = CPUS;
     hello.options.chains = true;
     let mut writer = Writer::new(&hello).expect("a short Hello");
@@ -162,7 +176,7 @@ impl Damaged {
         let mut arrived = vec![Vec::new(); usize::from(CPUS)];
         let read = self.open().and_then(|capture| {
             capture.read(|block| {
-                arrived[usize::from(block.cpu)].extend(block.samples.iter().map(time_and_ip));
+                arrived[usize::from(block.cpu)].extend(block.samples.iter().map(content));
                 Ok::<(), CaptureError>(())
             })
         });
@@ -227,22 +241,28 @@ impl Damaged {
     }
 
     /// Returns time and address of the samples in untouched blocks, by CPU.
-    fn sent_samples(&self) -> Vec<Vec<(u64, u64)>> {
+    fn sent_samples(&self) -> Vec<Vec<Content>> {
         let mut sent = vec![Vec::new(); usize::from(CPUS)];
         for frame in &self.untouched {
-            frame.look(|frame| {
-                if let Frame::Block(block) = frame {
-                    let samples = block.samples().map(|sample| (sample.time, sample.ip));
+            frame.look(|frame| match frame {
+                Frame::Block(block) => {
+                    let samples = block.samples().map(|sample| ((sample.time, sample.time), sample.ip, 1));
                     sent[usize::from(block.header.cpu)].extend(samples);
                 }
+                Frame::Tally(tally) => {
+                    let span = (tally.first_time, tally.last_time);
+                    let samples = tally.entries().map(|entry| (span, entry.ip, entry.samples));
+                    sent[usize::from(tally.header.cpu)].extend(samples);
+                }
+                _ => {}
             });
         }
         sent
     }
 }
 
-fn time_and_ip(sample: &Sample) -> (u64, u64) {
-    (sample.time, sample.ip)
+fn content(sample: &Sample) -> Content {
+    (sample.time.span(), sample.ip, sample.count)
 }
 
 fn apply(damage: &Damage, stream: &mut Vec<(u8, Option<usize>)>) {

@@ -5,7 +5,9 @@
 //! [`ChainId`]. Three roots say how a chain ends: walked to its end, cut by the kernel, or unknown
 //! because a definition was lost on the line.
 //!
-//! All of it is bounded: [`CHAINS_MAX`] nodes, [`EPOCH_NODES_MAX`] per epoch, one epoch per CPU,
+//! The last two epochs of a CPU are known: samples that the kernel counted may come when the next epoch has begun.
+//!
+//! All of it is bounded: [`CHAINS_MAX`] nodes, [`EPOCH_NODES_MAX`] per epoch, two epochs per CPU,
 //! [`DEPTH_MAX`] callers. What exceeds a bound is unknown or cut, never an error.
 
 use std::collections::HashMap;
@@ -19,7 +21,10 @@ pub const EPOCH_NODES_MAX: usize = 1 << 18;
 /// Most callers of one sample.
 pub const DEPTH_MAX: u16 = 1024;
 
-/// Most wire nodes that the current epochs of all CPUs together may define.
+/// Epochs of a CPU that are known: the current one comes first.
+const EPOCHS: usize = 2;
+
+/// Most wire nodes that the epochs of all CPUs together may define.
 const EPOCH_NODES_TOTAL_MAX: usize = 1 << 23;
 
 /// Number of a call chain: its innermost node.
@@ -102,10 +107,10 @@ impl ChainTree {
     }
 }
 
-/// What the nodes of each CPU's current epoch mean.
+/// What the nodes of each CPU's current epoch mean, and those of the epoch before it.
 #[derive(Debug, Default)]
 pub(super) struct Epochs {
-    cpus: Vec<Epoch>,
+    cpus: Vec<[Epoch; EPOCHS]>,
     /// Nodes held for all CPUs.
     nodes: usize,
 }
@@ -143,18 +148,21 @@ impl Epochs {
         true
     }
 
-    /// Returns the table of a CPU's epoch, with room for `end` nodes; a new epoch forgets the old one.
+    /// Returns the table of a CPU's epoch, with room for `end` nodes; a new epoch forgets the one before the last.
     fn room_for(&mut self, cpu: u16, number: u32, end: usize) -> Option<&mut Epoch> {
         let cpu = usize::from(cpu);
         if self.cpus.len() <= cpu {
-            self.cpus.resize_with(cpu + 1, Epoch::default);
+            self.cpus.resize_with(cpu + 1, Default::default);
         }
-        let epoch = self.cpus.get_mut(cpu)?;
-        if epoch.number != Some(number) {
-            self.nodes -= epoch.ids.len();
-            epoch.ids.clear();
-            epoch.number = Some(number);
+        let epochs = self.cpus.get_mut(cpu)?;
+        if epochs.iter().all(|epoch| epoch.number != Some(number)) {
+            epochs.rotate_right(1);
+            let [current, ..] = epochs;
+            self.nodes -= current.ids.len();
+            current.ids.clear();
+            current.number = Some(number);
         }
+        let epoch = epochs.iter_mut().find(|epoch| epoch.number == Some(number))?;
         let more = end.saturating_sub(epoch.ids.len());
         if end > EPOCH_NODES_MAX || self.nodes + more > EPOCH_NODES_TOTAL_MAX {
             return None;
@@ -166,7 +174,8 @@ impl Epochs {
 
     /// Returns what the nodes of `number` mean on `cpu`.
     pub(super) fn lookup(&self, cpu: u16, number: u32) -> EpochNodes<'_> {
-        let epoch = self.cpus.get(usize::from(cpu)).filter(|epoch| epoch.number == Some(number));
+        let epochs = self.cpus.get(usize::from(cpu)).into_iter().flatten();
+        let epoch = epochs.into_iter().find(|epoch| epoch.number == Some(number));
         EpochNodes { ids: epoch.map_or(&[], |epoch| &epoch.ids) }
     }
 }
@@ -217,7 +226,7 @@ mod tests {
         let main = encoder.push(stacks::ROOT_COMPLETE, 0x10).expect("room");
         let sort = encoder.push(main, 0x20).expect("room");
         define(&mut epochs, &mut tree, &encoder);
-        let first = epochs.lookup(0, 0).chain(sort);
+        let (first, old_sort) = (epochs.lookup(0, 0).chain(sort), sort);
         encoder.next_epoch();
         encoder.push(stacks::ROOT_TRUNCATED, 0x99).expect("room");
         let main = encoder.push(stacks::ROOT_COMPLETE, 0x10).expect("room");
@@ -225,7 +234,12 @@ mod tests {
         define(&mut epochs, &mut tree, &encoder);
         assert_eq!(epochs.lookup(0, 1).chain(sort), first);
         assert_eq!(callers(&tree, first), [0x20, 0x10]);
-        assert_eq!(epochs.lookup(0, 0).chain(sort), ChainId::UNKNOWN, "an old epoch is forgotten");
+        assert_eq!(epochs.lookup(0, 0).chain(old_sort), first, "the epoch before is known");
+        encoder.next_epoch();
+        encoder.push(stacks::ROOT_COMPLETE, 0x10).expect("room");
+        define(&mut epochs, &mut tree, &encoder);
+        assert_eq!(epochs.lookup(0, 0).chain(old_sort), ChainId::UNKNOWN, "an old epoch is forgotten");
+        assert_eq!(epochs.nodes, 3 + 1, "and so is the room for it");
     }
 
     #[test]

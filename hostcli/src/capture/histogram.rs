@@ -34,20 +34,20 @@ impl Histogram {
     /// Counts the samples of one block.
     pub fn count(&mut self, block: &SampleBlock<'_>) {
         for sample in block.samples {
-            let Sample { ip, chain, process, .. } = *sample;
+            let Sample { ip, chain, process, count, .. } = *sample;
             let place = Place { event: block.event, cpu: block.cpu, ip, chain, process };
-            self.count_at(place);
+            self.count_at(place, count.into());
         }
     }
 
-    fn count_at(&mut self, place: Place) {
+    fn count_at(&mut self, place: Place, samples: u64) {
         let is_full = self.places.len() >= PLACES_MAX;
         if let Some(count) = self.places.get_mut(&place) {
-            *count += 1;
+            *count += samples;
             return;
         }
         let anywhere = Place { ip: 0, chain: ChainId::UNKNOWN, ..place };
-        *self.places.entry(if is_full { anywhere } else { place }).or_default() += 1;
+        *self.places.entry(if is_full { anywhere } else { place }).or_default() += samples;
     }
 
     /// Returns all places and their counts, in an order that depends on nothing but the samples.

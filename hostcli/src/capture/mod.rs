@@ -44,7 +44,7 @@ pub use processes::{OUTPUT_BYTES_MAX, Owner, PROCESSES_MAX, ProcessInfo, Process
 pub use record::Record;
 pub use run::{CPUS_MAX, RunInfo, SampledEvent};
 pub use source::{Capture, SEARCH_BYTES_MAX};
-pub use stream::{Sample, SampleBlock, Stream};
+pub use stream::{Sample, SampleBlock, SampleTime, Stream};
 pub use text::clean;
 
 /// What could not be used: bytes that are no frame, and frames that make no sense where they are.

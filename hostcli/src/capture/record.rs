@@ -4,7 +4,8 @@
 //! or a second run in it, is an error. The record is bounded whatever comes in.
 
 use nmiprof_wire::{
-    Block, DecodeError, EventCounts, Frame, Hello, LineCounters, SCHEMA_HASH, Stacks, WIRE_VERSION,
+    Block, BlockHeader, DecodeError, EventCounts, Frame, Hello, LineCounters, SCHEMA_HASH, Stacks, Tally,
+    WIRE_VERSION,
 };
 
 use super::accounts::{Accounts, CpuAccount};
@@ -15,7 +16,7 @@ use super::messages::Messages;
 use super::pmu::PmuRecord;
 use super::processes::Processes;
 use super::run::{CPUS_MAX, RunInfo};
-use super::stream::{Sample, SampleBlock};
+use super::stream::{Sample, SampleBlock, SampleTime};
 use super::{CaptureError, Damage};
 
 /// Everything that a stream said, but for the samples.
@@ -39,6 +40,7 @@ pub struct Record {
     frames: u64,
     sample_line_bytes: u64,
     samples: u64,
+    counted_samples: u64,
     partial_chains: u64,
     scratch: Vec<Sample>,
 }
@@ -62,6 +64,7 @@ impl Record {
             frames: 0,
             sample_line_bytes: 0,
             samples: 0,
+            counted_samples: 0,
             partial_chains: 0,
             scratch: Vec::new(),
         }
@@ -147,6 +150,12 @@ impl Record {
         self.samples
     }
 
+    /// Returns how many of these the kernel counted by where they fell, so that their times are not known.
+    #[must_use]
+    pub fn counted_samples(&self) -> u64 {
+        self.counted_samples
+    }
+
     /// Returns the samples not received although they were taken, so far: drops and link losses.
     #[must_use]
     pub fn lost_so_far(&self) -> u64 {
@@ -188,6 +197,7 @@ impl Record {
         let is_used = match &event.frame {
             Frame::Hello(hello) => self.take_hello(hello, event.offset).map(|()| true)?,
             Frame::Block(block) => self.take_block(block, event.line_bytes),
+            Frame::Tally(tally) => self.take_tally(tally, event.line_bytes),
             Frame::Stacks(stacks) => self.take_stacks(stacks, event.line_bytes),
             Frame::Sync(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_sync(*totals)),
             Frame::End(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_end(*totals)),
@@ -211,7 +221,9 @@ impl Record {
             self.damage.count(event.offset, event.line_bytes);
         }
         let block = match &event.frame {
-            Frame::Block(block) if is_used => Some(self.sample_block(block)),
+            Frame::Block(Block { header, .. }) | Frame::Tally(Tally { header, .. }) if is_used => {
+                Some(self.sample_block(header))
+            }
             _ => None,
         };
         Ok(block)
@@ -284,11 +296,30 @@ impl Record {
 
     /// Decodes and books a block; refuses it where a CPU, an event, a number or a byte can't be.
     fn take_block(&mut self, block: &Block<'_>, line_bytes: u64) -> bool {
-        let header = &block.header;
-        if header.cpu >= self.cpus_max() || !self.may_be_event(header.event) || !self.decode(block) {
-            return false;
+        self.may_carry(&block.header) && self.decode(block) && self.book(&block.header, line_bytes)
+    }
+
+    /// Does the same with a tally, whose total and whose times must make sense as well.
+    fn take_tally(&mut self, tally: &Tally<'_>, line_bytes: u64) -> bool {
+        let is_sound = self.may_carry(&tally.header)
+            && tally.first_time <= tally.last_time
+            && self.decode_tally(tally)
+            && tally.samples == self.scratch_samples();
+        let is_used = is_sound && self.book(&tally.header, line_bytes);
+        if is_used {
+            self.counted_samples = self.counted_samples.saturating_add(tally.samples);
         }
-        let count = self.scratch.len() as u64;
+        is_used
+    }
+
+    /// Tells whether there may be samples of this CPU and this event.
+    fn may_carry(&self, header: &BlockHeader) -> bool {
+        header.cpu < self.cpus_max() && self.may_be_event(header.event)
+    }
+
+    /// Books the samples in the scratch buffer; refuses them where their numbers can't be.
+    fn book(&mut self, header: &BlockHeader, line_bytes: u64) -> bool {
+        let count = self.scratch_samples();
         let Some(account) = self.account(header.cpu) else {
             return false;
         };
@@ -296,12 +327,18 @@ impl Record {
             return false;
         }
         self.sample_line_bytes = self.sample_line_bytes.saturating_add(line_bytes);
-        self.samples += count;
+        self.samples = self.samples.saturating_add(count);
         if header.chains.is_some() {
-            let is_partial = |sample: &&Sample| self.chains.is_partial(sample.chain);
-            self.partial_chains += self.scratch.iter().filter(is_partial).count() as u64;
+            let partial = self.scratch.iter().filter(|sample| self.chains.is_partial(sample.chain));
+            let partial: u64 = partial.map(|sample| u64::from(sample.count)).sum();
+            self.partial_chains = self.partial_chains.saturating_add(partial);
         }
         true
+    }
+
+    /// Returns how many samples the scratch buffer stands for.
+    fn scratch_samples(&self) -> u64 {
+        self.scratch.iter().map(|sample| u64::from(sample.count)).sum()
     }
 
     /// Decodes a block's samples into the scratch buffer; tells whether it was whole.
@@ -311,22 +348,40 @@ impl Record {
         let common_time = |time| self.cpus.common_time(block.header.cpu, time);
         match block.header.chains {
             None => self.scratch.extend(samples.by_ref().map(|sample| Sample {
-                time: common_time(sample.time),
+                time: SampleTime::At(common_time(sample.time)),
                 ip: sample.ip,
                 chain: ChainId::COMPLETE,
                 process: sample.process,
+                count: 1,
             })),
             Some(epoch) => {
                 let nodes = self.epochs.lookup(block.header.cpu, epoch);
                 self.scratch.extend(samples.by_ref().map(|sample| Sample {
-                    time: common_time(sample.time),
+                    time: SampleTime::At(common_time(sample.time)),
                     ip: sample.ip,
                     chain: nodes.chain(sample.stack),
                     process: sample.process,
+                    count: 1,
                 }));
             }
         }
         samples.is_whole()
+    }
+
+    /// Decodes a tally's entries into the scratch buffer; tells whether it was whole.
+    fn decode_tally(&mut self, tally: &Tally<'_>) -> bool {
+        self.scratch.clear();
+        let mut entries = tally.entries();
+        let time = SampleTime::Within { first: tally.first_time, last: tally.last_time };
+        let nodes = tally.header.chains.map(|epoch| self.epochs.lookup(tally.header.cpu, epoch));
+        self.scratch.extend(entries.by_ref().map(|entry| Sample {
+            time,
+            ip: entry.ip,
+            chain: nodes.map_or(ChainId::COMPLETE, |nodes| nodes.chain(entry.stack)),
+            process: entry.process,
+            count: entry.samples,
+        }));
+        entries.is_whole()
     }
 
     fn take_stacks(&mut self, stacks: &Stacks<'_>, line_bytes: u64) -> bool {
@@ -354,11 +409,11 @@ impl Record {
         counts.cpu < self.cpus_max() && self.may_be_event(counts.event) && self.pmu.take_counts(counts)
     }
 
-    fn sample_block(&self, block: &Block<'_>) -> SampleBlock<'_> {
+    fn sample_block(&self, header: &BlockHeader) -> SampleBlock<'_> {
         SampleBlock {
-            cpu: block.header.cpu,
-            event: block.header.event,
-            has_chains: block.header.chains.is_some(),
+            cpu: header.cpu,
+            event: header.event,
+            has_chains: header.chains.is_some(),
             samples: &self.scratch,
             chains: &self.chains,
             processes: &self.processes,

@@ -8,20 +8,56 @@ use super::decoder::Decoder;
 use super::processes::Processes;
 use super::{CaptureError, Record, RunInfo};
 
-/// One sample.
+/// One sample, or several of one place that the kernel counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When it was taken, in clock ticks.
-    pub time: u64,
+    /// When it was taken.
+    pub time: SampleTime,
     /// The interrupted instruction.
     pub ip: u64,
     /// Its call chain.
     pub chain: ChainId,
     /// Number of the process in whose address space it was taken; 0 for none.
     pub process: u32,
+    /// How many samples it stands for: never 0, and 1 where its time is known.
+    pub count: u32,
 }
 
-/// Samples of one CPU and one event, in the order in which they were taken.
+/// When a sample was taken, in clock ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleTime {
+    /// At this time.
+    At(u64),
+    /// Somewhere in this span: the kernel counted the samples by where they fell and sent no times.
+    Within {
+        /// When the first sample of all that were counted together was taken.
+        first: u64,
+        /// When the last one was.
+        last: u64,
+    },
+}
+
+impl SampleTime {
+    /// Returns the span that the sample was taken in.
+    #[must_use]
+    pub const fn span(self) -> (u64, u64) {
+        match self {
+            Self::At(time) => (time, time),
+            Self::Within { first, last } => (first, last),
+        }
+    }
+
+    /// Returns the time itself, where it is known.
+    #[must_use]
+    pub const fn exact(self) -> Option<u64> {
+        match self {
+            Self::At(time) => Some(time),
+            Self::Within { .. } => None,
+        }
+    }
+}
+
+/// Samples of one CPU and one event: in the order in which they were taken, or of places, in no order.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleBlock<'a> {
     /// The CPU that took them.

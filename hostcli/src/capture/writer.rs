@@ -3,12 +3,12 @@
 //! It states, as simply as it can, in which order a sound kernel sends what. Tests and benches make
 //! their input with it; the kernel's drain is another implementation of the same order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use nmiprof_wire::{
-    BlockEncoder, BlockHeader, BuildId, ClockKind, CpuTotals, EncodeError, EventInfo, Frame, Hello,
-    LINE_BYTES_MAX, NmiCounters, Options, PmuInfo, PmuKind, SCHEMA_HASH, Sample, Sampling, StacksEncoder,
-    WIRE_VERSION, encode, stacks,
+    Aggregate, BlockEncoder, BlockHeader, BuildId, ClockKind, CpuTotals, EncodeError, EventInfo, Frame,
+    Hello, LINE_BYTES_MAX, NmiCounters, Options, PmuInfo, PmuKind, SCHEMA_HASH, Sample, Sampling,
+    StacksEncoder, TallyEncoder, TallyEntry, WIRE_VERSION, encode, stacks,
 };
 
 /// Returns the description of a plain run: one CPU, virtual PMU, instructions, a gigahertz.
@@ -64,6 +64,15 @@ struct CpuWriter {
     interned: HashMap<(u32, u64), u32>,
     event: u8,
     has_chains: bool,
+    /// What is counted instead of being sent, where the run does that.
+    counted: Option<Counted>,
+}
+
+/// Samples by event, address and chain, and the span that they were taken in.
+#[derive(Debug, Default)]
+struct Counted {
+    places: BTreeMap<(u8, u64, u32), u32>,
+    span: Option<(u64, u64)>,
 }
 
 impl Writer {
@@ -72,8 +81,9 @@ impl Writer {
     /// # Errors
     /// Only where the texts in `hello` are too long for a frame.
     pub fn new(hello: &Hello<'_>) -> Result<Self, EncodeError> {
-        let has_chains = hello.options.chains;
-        let cpus = (0..hello.cpus).map(|cpu| CpuWriter::new(cpu, has_chains)).collect();
+        let is_counted = hello.options.aggregate == Aggregate::On;
+        let cpu = |cpu| CpuWriter::new(cpu, hello.options.chains, is_counted);
+        let cpus = (0..hello.cpus).map(cpu).collect();
         let mut writer = Self { bytes: Vec::new(), cpus };
         writer.frame(&Frame::Hello(hello.clone()))?;
         Ok(writer)
@@ -154,7 +164,7 @@ impl Writer {
 }
 
 impl CpuWriter {
-    fn new(cpu: u16, has_chains: bool) -> Self {
+    fn new(cpu: u16, has_chains: bool, is_counted: bool) -> Self {
         Self {
             totals: CpuTotals { cpu, ..CpuTotals::default() },
             blocks: BlockEncoder::new(has_chains),
@@ -162,6 +172,7 @@ impl CpuWriter {
             interned: HashMap::new(),
             event: 0,
             has_chains,
+            counted: is_counted.then(Counted::default),
         }
     }
 
@@ -177,7 +188,7 @@ impl CpuWriter {
     }
 
     fn sample(&mut self, bytes: &mut Vec<u8>, sample: &SyntheticSample<'_>) -> Result<(), EncodeError> {
-        if self.blocks.is_full() || self.event != sample.event {
+        if self.counted.is_none() && (self.blocks.is_full() || self.event != sample.event) {
             self.flush(bytes)?;
         }
         self.event = sample.event;
@@ -185,6 +196,10 @@ impl CpuWriter {
         self.totals.time = sample.time;
         let stack = self.stack(bytes, sample)?;
         let (time, ip) = (sample.time, sample.ip);
+        if let Some(counted) = &mut self.counted {
+            counted.count((sample.event, ip, stack), time);
+            return Ok(());
+        }
         self.blocks.push(Sample { time, ip, stack, process: 0 }).map_err(|_| EncodeError)
     }
 
@@ -216,19 +231,50 @@ impl CpuWriter {
             self.nodes.clear();
         }
         if self.blocks.count() > 0 {
-            let header = BlockHeader {
-                cpu: self.totals.cpu,
-                event: self.event,
-                first_sample: self.totals.sent,
-                dropped: self.totals.dropped.total(),
-                chains: self.has_chains.then(|| self.nodes.epoch()),
-                processes: false,
-            };
-            send(bytes, &Frame::Block(self.blocks.block(header)))?;
+            send(bytes, &Frame::Block(self.blocks.block(self.header(self.event))))?;
             self.totals.sent += u64::from(self.blocks.count());
             self.blocks.clear();
         }
+        let counted = self.counted.as_mut().map(std::mem::take);
+        counted.map_or(Ok(()), |counted| self.send_counted(bytes, &counted))
+    }
+
+    /// Sends tallies, each of one event.
+    fn send_counted(&mut self, bytes: &mut Vec<u8>, counted: &Counted) -> Result<(), EncodeError> {
+        let (first_time, last_time) = counted.span.unwrap_or_default();
+        let mut places = counted.places.iter().peekable();
+        while let Some(&(&(event, ..), _)) = places.peek() {
+            let mut encoder = TallyEncoder::new(self.has_chains, false);
+            let is_next = |encoder: &TallyEncoder, of: u8| of == event && !encoder.is_full();
+            while let Some((&(_, ip, stack), &samples)) =
+                places.next_if(|((of, ..), _)| is_next(&encoder, *of))
+            {
+                let entry = TallyEntry { ip, stack, process: 0, samples };
+                encoder.push(entry).map_err(|_| EncodeError)?;
+            }
+            send(bytes, &Frame::Tally(encoder.tally(self.header(event), first_time, last_time)))?;
+            self.totals.sent += encoder.samples();
+        }
         Ok(())
+    }
+
+    fn header(&self, event: u8) -> BlockHeader {
+        BlockHeader {
+            cpu: self.totals.cpu,
+            event,
+            first_sample: self.totals.sent,
+            dropped: self.totals.dropped.total(),
+            chains: self.has_chains.then(|| self.nodes.epoch()),
+            processes: false,
+        }
+    }
+}
+
+impl Counted {
+    fn count(&mut self, place: (u8, u64, u32), time: u64) {
+        *self.places.entry(place).or_default() += 1;
+        let (first, last) = self.span.unwrap_or((time, time));
+        self.span = Some((first.min(time), last.max(time)));
     }
 }
 

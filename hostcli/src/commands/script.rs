@@ -3,7 +3,8 @@
 //! A line is `[cpu] time: event: ip symbol+offset (file:line)`; fields that were not asked for are left
 //! out. Where samples carry call chains, the functions follow on lines of their own, innermost first,
 //! and then an empty line. Samples come in the order of the capture, by time on each CPU; those of several events in
-//! the order of time. Raw fields need no ELF. It finds something (exit status 1) where there are no samples.
+//! the order of time. Samples that the kernel counted by where they fell (`--aggregate`) have no times of their own: a line
+//! stands for all of one place in one tally, with the span that they were taken in and their number. Raw fields need no ELF. It finds something (exit status 1) where there are no samples.
 
 mod fields;
 mod order;
@@ -87,8 +88,8 @@ fn print_samples(
             let waiting = Waiting { sample: *sample, cpu: block.cpu, event: block.event, has_chain };
             let mut show = |waiting: &Waiting| printer.print(origin, waiting, &mut out);
             match &mut window {
-                Some(window) => window.push(waiting, show)?,
-                None => show(&waiting)?,
+                Some(window) if sample.time.exact().is_some() => window.push(waiting, show)?,
+                _ => show(&waiting)?,
             }
         }
         Ok::<(), Error>(())
@@ -99,7 +100,20 @@ fn print_samples(
         note_disorder(window.disordered(), notes)?;
     }
     out.flush()?;
+    note_counted(&record, notes)?;
     Ok(record)
+}
+
+/// Says on `notes` that lines are not samples, where they are not.
+fn note_counted(record: &Record, notes: &mut dyn Write) -> Result<(), Error> {
+    match record.counted_samples() {
+        0 => Ok(()),
+        samples => Ok(writeln!(
+            notes,
+            "nmiprof: the kernel counted {samples} samples by where they fell (--aggregate): a line stands for several \
+             of them, taken within its span of time"
+        )?),
+    }
 }
 
 fn note_disorder(samples: u64, notes: &mut dyn Write) -> Result<(), Error> {

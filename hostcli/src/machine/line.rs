@@ -107,7 +107,7 @@ impl Line {
 }
 
 fn extended(span: Option<TickSpan>, samples: &[Sample]) -> Option<TickSpan> {
-    let (first, last) = (samples.first()?.time, samples.last()?.time);
+    let (first, last) = (samples.first()?.time.span().0, samples.last()?.time.span().1);
     let span = span.unwrap_or(TickSpan { first, last });
     Some(TickSpan { last: span.last.max(last), ..span })
 }

@@ -4,7 +4,7 @@ use nmiprof::capture::writer;
 use nmiprof::commands::Outcome;
 use nmiprof_wire::{
     Block, BlockHeader, CounterReport, CounterVerdict, CpuTotals, Drops, EventCounts, Frame, LINE_BYTES_MAX,
-    MemoryCounters, NmiCounters, Offer, PmuCounters, Stacks, encode,
+    MemoryCounters, NmiCounters, Offer, PmuCounters, Stacks, Tally, encode,
 };
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest};
 
@@ -22,7 +22,7 @@ fn small(number: u64) -> u32 {
 /// Encodes one made-up frame.
 fn line() -> impl Strategy<Value = Vec<u8>> {
     let coded = prop_oneof![prop::collection::vec(0..9_u8, 0..12), prop::collection::vec(any::<u8>(), 0..40)];
-    (0..8_u8, prop::collection::vec(number(), 12), coded, any::<Option<bool>>()).prop_map(
+    (0..9_u8, prop::collection::vec(number(), 12), coded, any::<Option<bool>>()).prop_map(
         |(kind, numbers, coded, chains)| {
             let count = u16::try_from(coded.len() / 2).expect("short");
             let cpu = u16::try_from(numbers[0] % 3).expect("below 3");
@@ -50,6 +50,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
                     count,
                     nodes: &coded,
                 }),
+                8 => Frame::Tally(made_up_tally(cpu, &numbers, chains, &coded)),
                 2 | 3 => totals(kind, cpu, &numbers),
                 _ => of_pmu(kind, cpu, &numbers),
             };
@@ -57,6 +58,24 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
             encode(&frame, &mut line).expect("a short frame").to_vec()
         },
     )
+}
+
+/// Makes up a tally, whose total is now and then that of its entries.
+fn made_up_tally<'a>(cpu: u16, numbers: &[u64], chains: Option<bool>, coded: &'a [u8]) -> Tally<'a> {
+    let header = BlockHeader {
+        cpu,
+        event: u8::try_from(numbers[1] % 2).expect("below 2"),
+        first_sample: numbers[2],
+        dropped: numbers[3],
+        chains: chains.map(u32::from),
+        processes: numbers[1].is_multiple_of(3),
+    };
+    let columns = 2 + usize::from(header.chains.is_some()) + usize::from(header.processes);
+    let count = u16::try_from(coded.len() / columns).expect("short");
+    let [first_time, last_time] = [numbers[4], numbers[5]];
+    let tally = Tally { header, first_time, last_time, samples: numbers[6], count, entries: coded };
+    let sum = tally.entries().map(|entry| u64::from(entry.samples)).sum();
+    Tally { samples: if numbers[7] < 4 { sum } else { tally.samples }, ..tally }
 }
 
 fn totals(kind: u8, cpu: u16, numbers: &[u64]) -> Frame<'static> {

@@ -4,6 +4,7 @@
 //! commands called as the library functions that the binary calls. Whole outputs are compared with the
 //! files in `snapshots/`; `NMIPROF_BLESS=1` writes those anew.
 
+mod counted;
 mod counts;
 mod elf;
 mod embedded;

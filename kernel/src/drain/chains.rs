@@ -18,6 +18,8 @@ pub(super) struct Chains {
     used: usize,
     encoder: StacksEncoder,
     cut: CutChains,
+    /// Bytes of coded nodes that went out since they were last asked for.
+    sent_bytes: usize,
 }
 
 /// A node of the tree; `node` 0 is an empty slot (0 is a root, which is never stored).
@@ -35,7 +37,7 @@ impl Chains {
 
     pub(super) fn new(cpu: u16) -> Self {
         let slots = vec![Slot::default(); Self::SLOTS].into_boxed_slice();
-        Self { cpu, slots, used: 0, encoder: StacksEncoder::new(), cut: CutChains::default() }
+        Self { cpu, slots, used: 0, encoder: StacksEncoder::new(), cut: CutChains::default(), sent_bytes: 0 }
     }
 
     pub(super) const fn epoch(&self) -> u32 {
@@ -113,9 +115,16 @@ impl Chains {
 
     pub(super) fn send(&mut self) {
         if !self.encoder.is_empty() {
-            stream::send(&Frame::Stacks(self.encoder.stacks(self.cpu)));
+            let stacks = self.encoder.stacks(self.cpu);
+            stream::send(&Frame::Stacks(stacks));
+            self.sent_bytes += stacks.nodes.len();
             self.encoder.clear();
         }
+    }
+
+    /// Returns how many bytes of coded nodes went out since the last call.
+    pub(super) const fn take_sent_bytes(&mut self) -> usize {
+        core::mem::replace(&mut self.sent_bytes, 0)
     }
 
     pub(super) fn next_epoch(&mut self) {

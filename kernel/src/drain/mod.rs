@@ -1,17 +1,22 @@
 //! The drain: from the ring to the line, in thread context, while sampling goes on.
 //!
-//! It takes records, as many as the line has room for, interns their call chains, numbers the samples and sends them in blocks. The number
+//! It takes records, as many as the line has room for, interns their call chains, numbers the samples and sends them in
+//! blocks, or counts them first (`aggregate`). The number
 //! of a sample is how many the drain sent before it: it knows nothing of overflows or drops, so a sample
 //! that got lost before the ring can't hide.
 
+mod aggregate;
 mod chains;
 mod turns;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use nmiprof_ring::{Consumer, Drops as RingDrops, Record};
-use nmiprof_wire::{BlockEncoder, BlockHeader, CpuTotals, CutChains, Drops, Frame, MemoryCounters, Sample};
+use nmiprof_wire::{
+    Aggregate, BlockEncoder, BlockHeader, CpuTotals, CutChains, Drops, Frame, MemoryCounters, Sample,
+};
 
 use crate::arch::cpu;
 use crate::arch::percpu::PerCpu;
@@ -19,6 +24,7 @@ use crate::memory::frames;
 use crate::memory::ring_memory::RingMemory;
 use crate::sampler::{FIXED_WORDS, Tag};
 use crate::stream;
+use aggregate::Tallies;
 use chains::Chains;
 pub use turns::Drains;
 
@@ -45,6 +51,12 @@ impl Drain {
             samples: Samples::new(cpu.index, chains, spaces),
             dropped_before: RingDrops::default(),
         }
+    }
+
+    /// Counts samples by where they fall, beside or instead of sending them.
+    pub fn aggregating(mut self, aggregate: Aggregate) -> Self {
+        self.samples.aggregate(aggregate);
+        self
     }
 
     /// Begins to account for drops, and for the samples of so many events.
@@ -75,9 +87,12 @@ impl Drain {
     /// If the ring is corrupt.
     pub fn poll(&mut self, records_max: usize) -> bool {
         let block_words = usize::from(BlockEncoder::SAMPLES_MAX) * (1 + FIXED_WORDS);
-        let is_due = stream::has_room() && self.ring.used_words() >= block_words as u64;
+        let is_due = self.samples.has_room() && self.ring.used_words() >= block_words as u64;
         if is_due {
             self.take(records_max, |_| ());
+        }
+        if stream::has_room() {
+            self.samples.send_tally();
         }
         is_due
     }
@@ -101,9 +116,12 @@ impl Drain {
         self.samples.abandon(left as u64);
     }
 
-    /// Starts a new epoch: call chains are defined anew, for a reader who missed their definitions.
+    /// Starts a new epoch: call chains are defined anew, for a reader who missed their definitions. Where samples are
+    /// counted, that waits until the line has room for what was counted.
     pub fn next_epoch(&mut self) {
-        self.samples.next_epoch();
+        if self.samples.has_line_for_epoch() {
+            self.samples.next_epoch();
+        }
     }
 
     /// Discards everything that waits, after showing it to `look`: samples of the self-test.
@@ -127,7 +145,7 @@ impl Drain {
             cpu: self.cpu.index,
             time: cpu::timestamp(),
             overflows: counters.overflows.read(),
-            sent: self.samples.sent,
+            sent: self.samples.numbered(),
             dropped: self.dropped(),
             nmi: self.cpu.nmi.snapshot(),
             cut_chains: self.samples.cut_chains(),
@@ -154,12 +172,32 @@ impl Drain {
             if !stream::wait_for_room() {
                 return false;
             }
+            self.samples.send_tally();
         }
-        let has_room = stream::wait_for_room();
-        if has_room {
-            self.samples.send();
+        if !stream::wait_for_room() {
+            return false;
         }
-        has_room
+        self.samples.send();
+        self.flush_tallies()
+    }
+
+    /// Sends what was counted: the table that is on its way, and then the open one.
+    fn flush_tallies(&mut self) -> bool {
+        let is_first_sent = self.flush_closed_table();
+        if is_first_sent {
+            self.samples.close_tallies();
+        }
+        is_first_sent && self.flush_closed_table()
+    }
+
+    fn flush_closed_table(&mut self) -> bool {
+        while self.samples.has_closed_table() {
+            if !stream::wait_for_room() {
+                return false;
+            }
+            self.samples.send_tally();
+        }
+        true
     }
 
     /// Returns where the ring is.
@@ -174,7 +212,7 @@ impl Drain {
         let Self { ring, samples, .. } = self;
         let mut has_room = true;
         let taken = ring.drain(records_max, |record| {
-            has_room = stream::has_room();
+            has_room = samples.has_room();
             if !has_room {
                 return ControlFlow::Break(());
             }
@@ -212,6 +250,8 @@ struct Samples {
     /// What waits, by event.
     blocks: Vec<BlockEncoder>,
     chains: Option<Chains>,
+    /// Samples that are counted, where they are.
+    tallies: Option<Box<Tallies>>,
     /// What the samples' address spaces may be. None is freed before all samples of it were sent.
     spaces: Vec<Space>,
 }
@@ -219,7 +259,8 @@ struct Samples {
 impl Samples {
     fn new(cpu: u16, chains: bool, spaces: Vec<Space>) -> Self {
         let chains = chains.then(|| Chains::new(cpu));
-        let mut samples = Self { cpu, sent: 0, dropped: 0, blocks: Vec::new(), chains, spaces };
+        let mut samples =
+            Self { cpu, sent: 0, dropped: 0, blocks: Vec::new(), chains, tallies: None, spaces };
         samples.set_events(1);
         samples
     }
@@ -240,6 +281,9 @@ impl Samples {
         let stack = self.chains.as_mut().map_or(0, |chains| chains.intern(record));
         let Tag { event, space, .. } = Tag::from_bits(record.tag());
         let sample = Sample { stack, process: self.process_of(space), ..sample_of(record) };
+        if self.tally(event, sample) {
+            return;
+        }
         let pushed = self.push_sample(event, sample).or_else(|sample| {
             self.send_event(event);
             self.push_sample(event, sample)
@@ -247,11 +291,21 @@ impl Samples {
         debug_assert!(pushed.is_ok(), "an empty block takes a sample");
     }
 
+    /// Tells whether one more record has room: on the line, or in the table where it is counted.
+    fn has_room(&self) -> bool {
+        let must_close = self.chains.as_ref().is_some_and(Chains::is_nearly_full);
+        match &self.tallies {
+            None => stream::has_room(),
+            Some(tallies) => tallies.has_room(must_close),
+        }
+    }
+
     /// Gives up what waits here, and so many samples besides.
     fn abandon(&mut self, besides: u64) {
         let waiting: u64 = self.blocks.iter().map(|block| u64::from(block.count())).sum();
         self.blocks.iter_mut().for_each(BlockEncoder::clear);
         self.sent += waiting + besides;
+        self.abandon_tallies(besides);
     }
 
     /// Finds the process of an address space; 0 for the kernel's own.
@@ -294,6 +348,7 @@ impl Samples {
 
     fn next_epoch(&mut self) {
         self.send();
+        self.close_tallies();
         if let Some(chains) = &mut self.chains {
             chains.next_epoch();
         }

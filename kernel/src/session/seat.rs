@@ -82,7 +82,7 @@ impl Seat {
         let Setup { options, frequencies, .. } = setup;
         let (producer, consumer) = make_ring(&options, cpu.index);
         let has_spaces = !spaces.is_empty();
-        let mut drain = Drain::new(cpu, consumer, options.chains, spaces);
+        let mut drain = Drain::new(cpu, consumer, options.chains, spaces).aggregating(options.aggregate);
         cpu.nmi.set_nest_on_first_touch(options.stress == Stress::Nest);
         let (timer, producer) = calibrate::run(cpu, producer, &mut drain, frequencies.tsc_hz);
         let mut calibration = timer.unwrap_or(Calibration::UNKNOWN);

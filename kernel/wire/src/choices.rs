@@ -211,3 +211,16 @@ choice! {
     }
     expected "live, file"
 }
+
+choice! {
+    /// What the kernel sends of its samples.
+    Aggregate {
+        /// Each sample.
+        Off = "off",
+        /// How many fell where: for lines that are slower than samples come.
+        On = "on",
+        /// Both, each numbered by itself, so that one can be held against the other: the self-test image only.
+        Both = "both",
+    }
+    expected "off, on, both"
+}

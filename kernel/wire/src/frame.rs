@@ -1,7 +1,7 @@
 //! The frames of the stream.
 //!
-//! A run sends [`Log`] lines while it boots, [`Hello`] as soon as its clock is known and then about every second, [`Stacks`] before the [`Block`]s that
-//! name them, [`Frame::Sync`] about every second, and one [`Frame::End`] for each CPU as its last frames.
+//! A run sends [`Log`] lines while it boots, [`Hello`] as soon as its clock is known and then about every second, [`Stacks`] before the [`Block`]s or
+//! [`Tally`]s that name them, [`Frame::Sync`] about every second, and one [`Frame::End`] for each CPU as its last frames.
 //! A capture without all of its `End` frames is incomplete.
 //!
 //! What is about a process stands in [`process`](crate::process), what the NMI sweep reports in
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Block, CaseReport, CounterReport, CpuInfo, CpuTotals, EventCounts, EventInfo, LineCounters, Offer,
-    Options, Output, Pair, Placement, PmuCounters, PmuInfo, Process, ProcessEnd, Stacks,
+    Options, Output, Pair, Placement, PmuCounters, PmuInfo, Process, ProcessEnd, Stacks, Tally,
 };
 
 /// Most events that one run samples.
@@ -75,6 +75,9 @@ pub enum Frame<'a> {
     Cpu(CpuInfo),
     /// Carries what the sender of the line counted: with every [`Frame::Sync`], and before the [`Frame::End`]s.
     Line(LineCounters),
+    /// Carries samples of one CPU that the kernel counted by where they fell.
+    #[serde(borrow)]
+    Tally(Tally<'a>),
 }
 
 /// Identity of a kernel image: the GNU build-id that its linker wrote (SHA-1).

@@ -11,6 +11,7 @@
 //! - [`cpu`]: which CPUs a run uses, and what is said of each;
 //! - [`totals`]: the per-CPU counters and the accounting identity's terms;
 //! - [`block`]: the delta coding of samples inside a [`Block`];
+//! - [`tally`]: the coding of samples that the kernel counted, inside a [`Tally`];
 //! - [`stacks`]: the delta coding of interned call chains inside a [`Stacks`];
 //! - [`case`]: the report on one forced situation;
 //! - [`line`]: the rate of the line, and what its sender counts;
@@ -39,13 +40,14 @@ pub mod pmu;
 pub mod process;
 pub mod queue;
 pub mod stacks;
+pub mod tally;
 pub mod totals;
 
 pub use block::{Block, BlockEncoder, BlockHeader, Sample, SampleIter};
 pub use case::CaseReport;
 pub use choices::{
-    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, SourceChoice,
-    Stress, UnknownPolicy, Unmask,
+    Aggregate, Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode,
+    SourceChoice, Stress, UnknownPolicy, Unmask,
 };
 pub use cpu::{CpuInfo, CpuList};
 pub use exit::ExitCode;
@@ -62,6 +64,7 @@ pub use pmu::{
 pub use process::{Output, Process, ProcessEnd, ProcessOutcome};
 pub use queue::{FrameQueue, QueueError};
 pub use stacks::{StackNode, StackNodeIter, Stacks, StacksEncoder};
+pub use tally::{Tally, TallyEncoder, TallyEntry, TallyIter};
 pub use totals::{CpuTotals, CutChains, Drops, MemoryCounters, NmiCounters};
 
 /// Version of the stream. A reader refuses any other one.

@@ -12,8 +12,8 @@ use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
 use crate::choices::{
-    Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode, SourceChoice,
-    Stress, UnknownPolicy, Unmask,
+    Aggregate, Dispatch, FaultReturn, Job, Line, LvtpcUnmask, NestedReturn, NmiEntry, PmuChoice, RingMode,
+    SourceChoice, Stress, UnknownPolicy, Unmask,
 };
 use crate::line::UART_HZ;
 use crate::{CpuList, Rate, RateError, Sampling};
@@ -28,6 +28,7 @@ use crate::{CpuList, Rate, RateError, Sampling};
 /// | `period=N` | events | one sample every N events |
 /// | `freq=N` | samples/s | instead of `period` |
 /// | `chains=on\|off` | | record call chains |
+/// | `aggregate=off\|on` | | count samples by where they fell instead of sending each |
 /// | `ring=lazy\|sync\|direct` | | how ring pages are mapped |
 /// | `ring_bytes=N` | bytes | address space of each CPU's ring: a power of two, at least 4096 |
 /// | `decommit=N` | pages | give ring pages back once N of them were drained, so that their next touch is a first one again; 0 keeps them; `ring=lazy` only |
@@ -69,6 +70,8 @@ pub struct Options<'a> {
     pub sampling: Sampling,
     /// Whether samples carry call chains.
     pub chains: bool,
+    /// Whether samples are counted by where they fell instead of being sent one by one.
+    pub aggregate: Aggregate,
     /// How ring pages are mapped.
     pub ring: RingMode,
     /// Address space of each CPU's ring.
@@ -142,6 +145,7 @@ impl Default for Options<'_> {
             duration_ns: 1_000_000_000,
             sampling: Sampling::Period(100_003),
             chains: false,
+            aggregate: Aggregate::Off,
             ring: RingMode::Lazy,
             ring_bytes: 4 << 20,
             decommit: 0,
@@ -181,7 +185,7 @@ impl Default for Options<'_> {
 pub const RING_BYTES_MIN: u64 = 4096;
 
 impl<'a> Options<'a> {
-    const KEYS: &'static str = "workload, cpu_list, duration_ns, period, freq, chains, ring, ring_bytes, \
+    const KEYS: &'static str = "workload, cpu_list, duration_ns, period, freq, chains, aggregate, ring, ring_bytes, \
         decommit, warn_fault, reserve_frames, nmi, fault_return, nested_return, unmask, dispatch, unknown, stress, job, pmu, source, profile, events, lvtpc, cpu_percent_max, tick_hz, line, baud, uart_hz, rts_cts, unsafe_nmi, \
         sweep_first, sweep_last, third_first, third_last, mutant, selftest";
 
@@ -224,6 +228,7 @@ impl<'a> Options<'a> {
             "period" => self.sampling = Sampling::Period(number(value, 1)?),
             "freq" => self.sampling = Sampling::Frequency(number(value, 1)?),
             "chains" => self.chains = switch(value)?,
+            "aggregate" => self.aggregate = value.parse()?,
             "ring" => self.ring = value.parse()?,
             "ring_bytes" => self.ring_bytes = ring_len(value)?,
             "decommit" => self.decommit = number(value, 0)?,
@@ -276,6 +281,7 @@ impl fmt::Display for Options<'_> {
             write!(f, " cpu_list={}", self.cpu_list)?;
         }
         write!(f, " duration_ns={} chains={}", self.duration_ns, on_off(self.chains))?;
+        write!(f, " aggregate={}", self.aggregate)?;
         write!(
             f,
             " ring={} ring_bytes={} reserve_frames={}",

@@ -23,7 +23,7 @@ pub const FIRST_NODE: u32 = 2;
 /// | field | type | unit | meaning |
 /// |---|---|---|---|
 /// | `cpu` | u16 | index | the CPU whose blocks name the nodes |
-/// | `epoch` | u32 | count | nodes of an older epoch are forgotten |
+/// | `epoch` | u32 | count | nodes of this epoch and of the one before it are known, older ones forgotten |
 /// | `first_node` | u32 | node | number of the first node here |
 /// | `base_ip` | u64 | address | address that the first delta starts from |
 /// | `count` | u16 | nodes | how many follow |

@@ -3,9 +3,10 @@
 //! Method: random samples, chains, options and damage; an independent statement of each property.
 
 use nmiprof_wire::{
-    Block, BlockEncoder, BlockHeader, CpuTotals, DecodeError, Dispatch, FRAME_BYTES_MAX, FaultReturn, Frame,
-    Job, LINE_BYTES_MAX, Line, LvtpcUnmask, NestedReturn, NmiEntry, Options, PmuChoice, RingMode, Sample,
-    Sampling, StackNode, StacksEncoder, Stress, UnknownPolicy, Unmask, decode, encode, stacks,
+    Aggregate, Block, BlockEncoder, BlockHeader, CpuTotals, DecodeError, Dispatch, FRAME_BYTES_MAX,
+    FaultReturn, Frame, Job, LINE_BYTES_MAX, Line, LvtpcUnmask, NestedReturn, NmiEntry, Options, PmuChoice,
+    RingMode, Sample, Sampling, StackNode, StacksEncoder, Stress, Tally, TallyEncoder, TallyEntry,
+    UnknownPolicy, Unmask, decode, encode, stacks,
 };
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
@@ -33,6 +34,37 @@ fn for_each_block(samples: &[Sample], chains: bool, processes: bool, mut check: 
     check(encoder.block(header));
 }
 
+fn tally_entries() -> impl Strategy<Value = Vec<TallyEntry>> {
+    let near = prop_oneof![any::<u64>(), 0xffff_ffff_8010_0000..0xffff_ffff_8010_0400_u64];
+    let entry = (near, any::<u32>(), 0..9_u32, 1..=u32::MAX)
+        .prop_map(|(ip, stack, process, samples)| TallyEntry { ip, stack, process, samples });
+    prop::collection::vec(entry, 0..400)
+}
+
+fn tally_header() -> impl Strategy<Value = BlockHeader> {
+    (any::<u16>(), any::<u8>(), any::<[u64; 2]>()).prop_map(|(cpu, event, [first_sample, dropped])| {
+        BlockHeader { cpu, event, first_sample, dropped, ..BlockHeader::default() }
+    })
+}
+
+/// Encodes all entries, as many tallies as it takes, and hands every one to `check`.
+fn for_each_tally(
+    entries: &[TallyEntry],
+    header: BlockHeader,
+    [first_time, last_time]: [u64; 2],
+    mut check: impl FnMut(Tally<'_>),
+) {
+    let mut encoder = TallyEncoder::new(header.chains.is_some(), header.processes);
+    for entry in entries {
+        if encoder.is_full() {
+            check(encoder.tally(header, first_time, last_time));
+            encoder.clear();
+        }
+        encoder.push(*entry).expect("a tally that is not full takes an entry");
+    }
+    check(encoder.tally(header, first_time, last_time));
+}
+
 fn options() -> impl Strategy<Value = Options<'static>> {
     let sampling =
         prop_oneof![(1..u64::MAX).prop_map(Sampling::Period), (1..u64::MAX).prop_map(Sampling::Frequency)];
@@ -48,7 +80,11 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             prop::sample::select(Job::ALL),
             prop::sample::select(PmuChoice::ALL),
         ),
-        (prop::sample::select(Line::ALL), prop::sample::select(LvtpcUnmask::ALL)),
+        (
+            prop::sample::select(Line::ALL),
+            prop::sample::select(LvtpcUnmask::ALL),
+            prop::sample::select(Aggregate::ALL),
+        ),
     );
     let rest = (1..u64::MAX, any::<bool>(), 12..64_u32, 1..u32::MAX, any::<bool>(), any::<(u32, bool)>());
     (sampling, names, choices, rest).prop_map(|(sampling, workloads, choices, rest)| {
@@ -59,7 +95,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             (dispatch, unknown),
             ring,
             (stress, job, pmu),
-            (line, lvtpc),
+            (line, lvtpc, aggregate),
         ) = choices;
         let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi, (decommit, warn_fault)) = rest;
         Options {
@@ -68,6 +104,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             duration_ns,
             sampling,
             chains,
+            aggregate,
             ring,
             ring_bytes: 1 << ring_log2,
             decommit,
@@ -125,6 +162,31 @@ proptest! {
     }
 
     #[test]
+    fn counted_samples_survive_the_line_in_any_order_and_of_any_value(
+        entries in tally_entries(), chains: bool, processes: bool, header in tally_header(), times: [u64; 2],
+    ) {
+        let header = BlockHeader { chains: chains.then_some(7), processes, ..header };
+        let mut decoded = Vec::new();
+        for_each_tally(&entries, header, times, |tally| {
+            let mut line = [0; LINE_BYTES_MAX];
+            let len = encode(&Frame::Tally(tally), &mut line).expect("a tally fits into a frame").len();
+            let Ok(Frame::Tally(came)) = decode(&mut line[..len - 1]) else { panic!("a tally came in") };
+            assert_eq!((came.header, [came.first_time, came.last_time]), (header, times));
+            let (from, mut iter) = (decoded.len(), came.entries());
+            decoded.extend(iter.by_ref());
+            assert!(iter.is_whole(), "nothing is left over");
+            let sum: u64 = decoded[from..].iter().map(|entry| u64::from(entry.samples)).sum();
+            assert_eq!(came.samples, sum, "a tally's total is that of its entries");
+        });
+        let sent = entries.iter().map(|entry| TallyEntry {
+            stack: if chains { entry.stack } else { 0 },
+            process: if processes { entry.process } else { 0 },
+            ..*entry
+        });
+        prop_assert_eq!(decoded, sent.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn chain_nodes_survive_the_line(nodes in prop::collection::vec((any::<u32>(), any::<u64>()), 0..300)) {
         let mut encoder = StacksEncoder::new();
         let (mut sent, mut decoded): (Vec<StackNode>, Vec<StackNode>) = (Vec::new(), Vec::new());
@@ -171,6 +233,38 @@ proptest! {
         let block = Block { header, base_time: 0, base_interval: 0, base_ip: 0, count, samples: &samples };
         prop_assert!(block.samples().count() <= usize::from(count));
     }
+
+    #[test]
+    fn hostile_tallies_end_early_without_a_panic(
+        entries: Vec<u8>, count: u16, samples: u64, chains: Option<u32>, processes: bool,
+    ) {
+        let header = BlockHeader { chains, processes, ..BlockHeader::default() };
+        let tally = Tally { header, first_time: u64::MAX, last_time: 0, samples, count, entries: &entries };
+        let mut iter = tally.entries();
+        let decoded: Vec<TallyEntry> = iter.by_ref().collect();
+        prop_assert!(decoded.len() <= usize::from(count).min(entries.len()));
+        prop_assert!(decoded.iter().all(|entry| entry.samples > 0));
+        prop_assert_eq!(iter.next(), None, "an end is an end");
+        if iter.is_whole() {
+            prop_assert_eq!(decoded.len(), usize::from(count));
+        }
+    }
+
+    #[test]
+    fn a_tally_that_was_cut_or_has_a_byte_too_many_is_not_whole(
+        entries in tally_entries(), at: prop::sample::Index, extra: u8,
+    ) {
+        for_each_tally(&entries, BlockHeader::default(), [0, 0], |tally| {
+            let cut = &tally.entries[..at.index(tally.entries.len() + 1).min(tally.entries.len())];
+            let is_whole = |coded: &[u8]| {
+                let mut iter = Tally { entries: coded, ..tally }.entries();
+                iter.by_ref().for_each(drop);
+                iter.is_whole()
+            };
+            assert_eq!(is_whole(cut), cut.len() == tally.entries.len());
+            assert!(!is_whole(&[tally.entries, &[extra]].concat()));
+        });
+    }
 }
 
 #[test]
@@ -216,4 +310,10 @@ fn an_unknown_word_names_itself_and_what_is_expected() {
 fn a_later_word_wins() {
     let options = Options::parse("period=5 period=7 freq=9").expect("all known");
     assert_eq!(options.sampling, Sampling::Frequency(9));
+}
+
+#[test]
+fn where_nothing_fell_there_is_no_entry() {
+    let nothing = TallyEntry { ip: 5, ..TallyEntry::default() };
+    assert_eq!(TallyEncoder::new(false, false).push(nothing), Err(nothing));
 }

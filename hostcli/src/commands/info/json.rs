@@ -35,6 +35,9 @@ pub(super) struct Info {
     command_line: String,
     events: Vec<Event>,
     samples: u64,
+    /// Of these, those that the kernel counted by where they fell.
+    #[serde(skip_serializing_if = "is_zero")]
+    counted_samples: u64,
     totals: Totals,
     nmi: Nmi,
     ring_pages: u64,
@@ -224,6 +227,7 @@ impl Info {
             command_line: run.command_line.clone(),
             events: (0..=u8::MAX).zip(&run.events).map(|event| Event::new(event, record)).collect(),
             samples: record.samples(),
+            counted_samples: record.counted_samples(),
             totals: Totals::new(&total),
             nmi: Nmi::new(&total.nmi),
             ring_pages: total.ring_pages,
@@ -242,6 +246,11 @@ impl Info {
             fatal: Fatal::new(record),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Event {

@@ -47,8 +47,15 @@ fn write_event(run: &RunInfo, record: &Record, event: u8, out: &mut dyn Write) -
 fn write_size(record: &Record, info: &Info, out: &mut dyn Write) -> io::Result<()> {
     write!(out, "# size: {} bytes", record.bytes())?;
     match info.bytes_per_sample {
-        Some(bytes) => writeln!(out, ", {bytes:.2} per sample"),
-        None => writeln!(out),
+        Some(bytes) => writeln!(out, ", {bytes:.2} per sample")?,
+        None => writeln!(out)?,
+    }
+    match record.counted_samples() {
+        0 => Ok(()),
+        counted => writeln!(
+            out,
+            "# counted in the kernel: {counted} samples, by where they fell; they have no times"
+        ),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nmiprof_wire::{
-    Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, PmuChoice, RingMode, Sampling,
+    Aggregate, Dispatch, FaultReturn, Line, NestedReturn, NmiEntry, Options, PmuChoice, RingMode, Sampling,
     SourceChoice, Stress, UnknownPolicy, Unmask,
 };
 
@@ -105,6 +105,11 @@ pub struct SamplingArgs {
     #[arg(short = 'g', long = "call-graph")]
     pub chains: bool,
 
+    /// Count samples by where they fall and send the totals, for slow lines: report and exports are the same, but no
+    /// sample has a time
+    #[arg(long)]
+    pub aggregate: bool,
+
     /// How ring pages are mapped: at first touch, all at once in every address space, or in the direct map
     #[arg(long, value_name = "MODE", default_value = "lazy", value_parser = choice(RingMode::ALL, RingMode::name))]
     pub ring: RingMode,
@@ -174,6 +179,7 @@ impl SamplingArgs {
         Options {
             sampling: self.sampling(defaults.sampling),
             chains: self.chains,
+            aggregate: if self.aggregate { Aggregate::On } else { Aggregate::Off },
             ring: self.ring,
             ring_bytes: self.ring_size.map_or(defaults.ring_bytes, Size::bytes),
             decommit: self.decommit.unwrap_or(defaults.decommit),
@@ -217,6 +223,7 @@ mod tests {
             "-F",
             "999",
             "-g",
+            "--aggregate",
             "--stress",
             "nest",
             "--ring-size",
@@ -230,7 +237,8 @@ mod tests {
         assert_eq!(options.duration_ns, 2_500_000_000);
         assert_eq!(options.workloads, "sort,hash");
         assert_eq!(options.sampling, Sampling::Frequency(999));
-        assert_eq!((options.chains, options.stress), (true, Stress::Nest));
+        assert_eq!((options.chains, options.aggregate), (true, Aggregate::On));
+        assert_eq!(options.stress, Stress::Nest);
         assert_eq!((options.ring_bytes, options.line), (65536, Line::File));
         assert_eq!((options.decommit, options.warn_fault), (2, true));
     }

@@ -8,7 +8,7 @@
 
 use crate::capture::Sample;
 
-/// Most samples that wait: about 50 MB.
+/// Most samples that wait: about 60 MB.
 const WINDOW_SAMPLES: usize = 1 << 20;
 
 /// A sample that waits, and what its block said of it.
@@ -22,6 +22,13 @@ pub(super) struct Waiting {
     pub(super) event: u8,
     /// Whether it carries a call chain.
     pub(super) has_chain: bool,
+}
+
+impl Waiting {
+    /// Returns the time of the sample.
+    const fn time(&self) -> u64 {
+        self.sample.time.span().0
+    }
 }
 
 /// Samples that wait for older ones.
@@ -56,6 +63,7 @@ impl Window {
         waiting: Waiting,
         show: impl FnMut(&Waiting) -> Result<(), E>,
     ) -> Result<(), E> {
+        debug_assert!(waiting.sample.time.exact().is_some(), "what has no time has no place in its order");
         self.waiting.push(waiting);
         if self.waiting.len() < self.samples_max {
             return Ok(());
@@ -73,10 +81,10 @@ impl Window {
 
     /// Hands the `count` oldest samples on. Those of one moment keep the order in which they came.
     fn hand_on<E>(&mut self, count: usize, mut show: impl FnMut(&Waiting) -> Result<(), E>) -> Result<(), E> {
-        self.waiting.sort_by_key(|waiting| waiting.sample.time);
+        self.waiting.sort_by_key(Waiting::time);
         for waiting in self.waiting.drain(..count) {
-            self.disordered += u64::from(waiting.sample.time < self.last_time);
-            self.last_time = waiting.sample.time;
+            self.disordered += u64::from(waiting.time() < self.last_time);
+            self.last_time = waiting.time();
             show(&waiting)?;
         }
         Ok(())
@@ -86,16 +94,17 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::ChainId;
+    use crate::capture::{ChainId, SampleTime};
 
     fn order(samples_max: usize, times: &[u64]) -> (Vec<u64>, u64) {
         let (mut window, mut shown) = (Window::of(samples_max), Vec::new());
         let mut show = |waiting: &Waiting| {
-            shown.push(waiting.sample.time);
+            shown.push(waiting.time());
             Ok::<(), ()>(())
         };
         for time in times {
-            let sample = Sample { time: *time, ip: 0, chain: ChainId::COMPLETE, process: 0 };
+            let time = SampleTime::At(*time);
+            let sample = Sample { time, ip: 0, chain: ChainId::COMPLETE, process: 0, count: 1 };
             let waiting = Waiting { sample, cpu: 0, event: 0, has_chain: false };
             window.push(waiting, &mut show).expect("nothing fails");
         }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::fields::Fields;
 use super::order::Waiting;
-use crate::capture::{ChainTree, Owner, Processes, RunInfo};
+use crate::capture::{ChainTree, Owner, Processes, RunInfo, SampleTime};
 use crate::symbols::{Resolved, SourceFrame, Symbols, UNKNOWN};
 
 /// Most texts that are kept; then all are forgotten and made again.
@@ -65,7 +65,8 @@ impl<'run, 'elf> Printer<'run, 'elf> {
         }
         let owner = |ip| origin.processes.owner(sample.process, ip);
         if !waiting.has_chain {
-            let gap = if self.fields.has_head() { " " } else { "" };
+            let has_head = self.fields.has_head() || sample.time.exact().is_none();
+            let gap = if has_head { " " } else { "" };
             return write!(out, "{gap}{}", self.text(owner(sample.ip), sample.ip, Role::Line));
         }
         writeln!(out)?;
@@ -83,14 +84,29 @@ impl<'run, 'elf> Printer<'run, 'elf> {
             gap = " ";
         }
         if self.fields.time {
-            let (seconds, us) = self.run.seconds_and_us(waiting.sample.time);
-            write!(out, "{gap}{seconds:5}.{us:06}:")?;
+            write!(out, "{gap}{}:", self.time(waiting.sample.time))?;
+            gap = " ";
+        }
+        if waiting.sample.time.exact().is_none() {
+            write!(out, "{gap}{} samples:", waiting.sample.count)?;
             gap = " ";
         }
         if self.fields.event {
             write!(out, "{gap}{}:", self.run.event_name(waiting.event))?;
         }
         Ok(())
+    }
+
+    /// Returns the text of a time: two with dots between where it is known only that it lies there.
+    fn time(&self, time: SampleTime) -> String {
+        let text = |ticks| {
+            let (seconds, us) = self.run.seconds_and_us(ticks);
+            format!("{seconds:5}.{us:06}")
+        };
+        match time {
+            SampleTime::At(time) => text(time),
+            SampleTime::Within { first, last } => format!("{}..{}", text(first), text(last).trim_start()),
+        }
     }
 
     /// Returns the text of an address, making it if it is new.
