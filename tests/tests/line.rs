@@ -6,6 +6,7 @@
 //! read, which bits. That workloads go on is shown by their steps, against a run whose line takes everything.
 
 use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,12 @@ use nmiprof_tests::{Boot, Completed, Failure, FarEnd, Run, Verdict, qemu};
 const DENSE: &str = "period=50000 ring_bytes=65536";
 /// More samples than 115200 baud carry, on a slow host as well, and a small ring.
 const TOO_DENSE: &str = "period=10000 ring_bytes=8192";
+
+/// Lets one test at a time measure: time is time here, and two machines would hold each other up.
+fn alone() -> MutexGuard<'static, ()> {
+    static MEASURING: Mutex<()> = Mutex::new(());
+    MEASURING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -77,12 +84,13 @@ fn check_use(far: &Account, length: Duration) {
     let line = f64::from(BYTES_PER_SECOND);
     let fastest_pct = 100.0 * far.bytes_per_second_max() as f64 / line;
     assert!(fastest_pct < 115.0, "{fastest_pct:.1} % in one second: the far end did not keep its pace");
-    let (from, to) = (seconds(2), far.last_byte() - Duration::from_millis(500));
+    // It boots before that, and sends what is left after it.
+    let (from, to) = (seconds(2), length);
     let used_pct = 100.0 * far.bytes_between(from, to) as f64 / (line * (to - from).as_secs_f64());
     println!(
         "{used_pct:.2} % of the line used from {from:?} to {to:?}; {fastest_pct:.1} % in the fastest second"
     );
-    assert!(to - from > length / 2, "{to:?}");
+    assert!(far.last_byte() > to, "{:?}", far.last_byte());
     assert!((95.0..102.0).contains(&used_pct), "{used_pct:.2} %");
 }
 
@@ -114,6 +122,7 @@ fn line_log(record: &Record) -> &str {
 // case 64
 #[test]
 fn a_line_of_115200_baud_is_never_idle_while_the_ring_overflows_and_every_drop_is_counted() {
+    let _alone = alone();
     const LENGTH: Duration = seconds(8);
     let Some(run) = dense(FarEnd::paced(), LENGTH).append(TOO_DENSE).run().passed() else { return };
     check_use(&run.far, LENGTH);
@@ -121,13 +130,16 @@ fn a_line_of_115200_baud_is_never_idle_while_the_ring_overflows_and_every_drop_i
     let balance = check_identity(&run.record);
     assert_eq!(balance.link_lost, 0, "what was sent has arrived");
     assert!(balance.dropped.ring_full > balance.received / 4, "the ring did overflow");
-    assert_eq!(run.record.line().expect("its counters").stalls, 0, "slow is no stall");
+    // A busy host may hold up QEMU for some tenths of a second.
+    let stall_ticks_max = run.record.line().expect("its counters").stall_ticks_max;
+    assert!(stall_ticks_max < clock_hz(&run.record), "slow is no stall: {stall_ticks_max} ticks");
     check_steps(&run, LENGTH, TOO_DENSE);
 }
 
-/// Thread 0 looks at the line at each tick: that alone would move a socket's room, some 300 bytes, every 50 ms.
+// Thread 0 looks at the line at each tick, every 50 ms; what leaves in between, leaves by the interrupt.
 #[test]
 fn the_uarts_interrupt_keeps_the_line_busy_between_two_ticks() {
+    let _alone = alone();
     const LENGTH: Duration = seconds(6);
     const BETWEEN: &str = "period=10000 tick_hz=20";
     let boot = dense(FarEnd::paced(), LENGTH).append(BETWEEN).user_program("sieve 6 1000000");
@@ -135,6 +147,9 @@ fn the_uarts_interrupt_keeps_the_line_busy_between_two_ticks() {
     check_use(&run.far, LENGTH);
     assert_eq!(run.record.damage().frames, 0);
     assert_eq!(check_identity(&run.record).link_lost, 0);
+    let line = run.record.line().expect("the line's counters");
+    println!("{} of {} bytes left by the interrupt", line.interrupt_bytes, line.bytes);
+    assert!(line.interrupt_bytes > line.bytes / 4, "{line:?}");
     let from_user = samples(&run.capture).iter().filter(|sample| sample.process > 0).count() as u64;
     assert!(from_user > run.record.samples() / 2, "the program did run: {from_user}");
 }
@@ -142,6 +157,7 @@ fn the_uarts_interrupt_keeps_the_line_busy_between_two_ticks() {
 // case 64
 #[test]
 fn a_line_that_stalls_for_seconds_costs_the_samples_of_these_seconds() {
+    let _alone = alone();
     const LENGTH: Duration = seconds(7);
     const STALL: Duration = seconds(5);
     let Some(run) = dense(FarEnd::fast().stalls(seconds(1), STALL), LENGTH).run().passed() else { return };
@@ -163,6 +179,7 @@ fn a_line_that_stalls_for_seconds_costs_the_samples_of_these_seconds() {
 // case 64
 #[test]
 fn a_line_that_is_cut_and_returns_goes_on_with_what_is_sampled_then() {
+    let _alone = alone();
     const LENGTH: Duration = seconds(6);
     const CUT: Duration = seconds(2);
     let boot = dense(FarEnd::fast().cuts(seconds(2), CUT), LENGTH).append("chains=on");
@@ -186,6 +203,7 @@ fn a_line_that_is_cut_and_returns_goes_on_with_what_is_sampled_then() {
 // case 64
 #[test]
 fn flipped_bits_cost_the_frames_that_they_are_in() {
+    let _alone = alone();
     let seed = std::env::var("NMIPROF_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(64);
     println!("NMIPROF_SEED={seed} repeats the flips, by byte");
     let far_end = FarEnd::fast().flips(seed, 2_000, seconds(3));
@@ -217,6 +235,7 @@ fn check_ended_alone(run: &Run, length: Duration) {
 // case 64
 #[test]
 fn a_line_that_never_returns_ends_the_run_all_the_same() {
+    let _alone = alone();
     const LENGTH: Duration = seconds(3);
     let run = dense(FarEnd::fast().stalls(seconds(1), seconds(600)), LENGTH).run();
     if run.verdict().is_none() {
@@ -240,6 +259,7 @@ const DEAF: u8 = 0b1_1001;
 // case 64
 #[test]
 fn a_far_end_that_is_not_ready_stops_the_line_until_it_is() {
+    let _alone = alone();
     const LENGTH: Duration = seconds(7);
     const DEAF_FOR: Duration = seconds(4);
     if let Err(skip) = qemu() {
@@ -286,6 +306,7 @@ fn with_overlay(boot: Boot, register: u16, value: u8) -> Boot {
 // case 64
 #[test]
 fn a_far_end_that_is_never_ready_is_given_up() {
+    let _alone = alone();
     const MODEM_STATUS: u16 = 6;
     const LENGTH: Duration = seconds(1);
     let boot = with_overlay(dense(FarEnd::fast(), LENGTH).append("rts_cts=on"), MODEM_STATUS, 0);
@@ -301,6 +322,7 @@ fn a_far_end_that_is_never_ready_is_given_up() {
 
 #[test]
 fn a_burst_is_as_long_as_the_fifo_that_is_found_and_not_as_the_one_that_is_announced() {
+    let _alone = alone();
     const IDENTIFICATION: u16 = 2;
     // The last three never switch QEMU's FIFO on: the register that does it is hidden.
     let identifications = [
@@ -324,6 +346,7 @@ fn a_burst_is_as_long_as_the_fifo_that_is_found_and_not_as_the_one_that_is_annou
 
 #[test]
 fn the_rate_is_what_the_uart_was_told_and_one_that_it_cannot_make_is_refused() {
+    let _alone = alone();
     const TRACE: [&str; 2] = ["-trace", "serial_update_parameters"];
     let boot = || TRACE.iter().fold(Boot::image(Image::Main), |boot, arg| boot.qemu_arg(arg));
     // QEMU's UART has the usual clock: what it sees of a faster one is the divisor.

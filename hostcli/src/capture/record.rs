@@ -395,7 +395,14 @@ impl Record {
     /// Takes the counters of the line; refuses them where one goes back.
     fn take_line(&mut self, counters: &LineCounters) -> bool {
         let terms = |line: &LineCounters| {
-            [line.time, line.bytes, line.stalls, line.stall_ticks_max, line.frames_dropped]
+            [
+                line.time,
+                line.bytes,
+                line.interrupt_bytes,
+                line.stalls,
+                line.stall_ticks_max,
+                line.frames_dropped,
+            ]
         };
         let (last, now) = (self.line.unwrap_or_default(), *counters);
         let only_rises = terms(&last).iter().zip(terms(&now)).all(|(last, now)| *last <= now);

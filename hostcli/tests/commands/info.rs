@@ -102,8 +102,14 @@ fn a_fatal_report_is_shown_first_by_every_command_and_can_not_drive_the_terminal
 
 #[test]
 fn what_the_line_counted_is_shown_and_never_goes_back() {
-    let line =
-        LineCounters { time: 7, bytes: 4096, stalls: 2, stall_ticks_max: 2_500_000_000, frames_dropped: 3 };
+    let line = LineCounters {
+        time: 7,
+        bytes: 4096,
+        interrupt_bytes: 4000,
+        stalls: 2,
+        stall_ticks_max: 2_500_000_000,
+        frames_dropped: 3,
+    };
     let mut writer = ten_samples(&writer::hello());
     for counters in [line, LineCounters { bytes: 4095, stalls: 9, ..line }] {
         writer.frame(&Frame::Line(counters)).expect("it fits");
@@ -114,7 +120,12 @@ fn what_the_line_counted_is_shown_and_never_goes_back() {
         "# line: 4096 bytes sent, 2 stalls (the longest 2.500000 s), 3 frames dropped for want of room\n";
     assert!(text.contains(expected), "{text}");
     let json = fixture.run("info --json").out;
-    for field in ["\"bytes_sent\": 4096", "\"stall_ticks_max\": 2500000000", "\"frames_dropped\": 3"] {
+    for field in [
+        "\"bytes_sent\": 4096",
+        "\"interrupt_bytes\": 4000",
+        "\"stall_ticks_max\": 2500000000",
+        "\"frames_dropped\": 3",
+    ] {
         assert!(json.contains(field), "{field}: {json}");
     }
     assert!(json.contains("\"frames\": 1"), "one that goes back is damage: {json}");

@@ -240,7 +240,14 @@ impl Stream {
             port: None,
             queue: FrameQueue::new(),
             stillness: Stillness::new(),
-            counters: LineCounters { time: 0, bytes: 0, stalls: 0, stall_ticks_max: 0, frames_dropped: 0 },
+            counters: LineCounters {
+                time: 0,
+                bytes: 0,
+                interrupt_bytes: 0,
+                stalls: 0,
+                stall_ticks_max: 0,
+                frames_dropped: 0,
+            },
             may_interrupt: false,
             interrupts: false,
         }
@@ -287,7 +294,9 @@ impl Stream {
         if let Some(port) = &mut self.port {
             port.acknowledge();
         }
+        let before = self.counters.bytes;
         self.pump(INTERRUPT_BURSTS_MAX);
+        self.counters.interrupt_bytes += self.counters.bytes - before;
     }
 
     fn counters(&self) -> LineCounters {

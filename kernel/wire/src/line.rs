@@ -99,6 +99,7 @@ impl core::error::Error for RateError {}
 /// |---|---|---|---|
 /// | `time` | u64 | clock ticks | when the counters were read |
 /// | `bytes` | u64 | bytes | what the UART took |
+/// | `interrupt_bytes` | u64 | bytes | of these, those that the UART's interrupt handed to it |
 /// | `stalls` | u64 | stalls | how often bytes waited and none left for a tenth of a second |
 /// | `stall_ticks_max` | u64 | clock ticks | the longest of these |
 /// | `frames_dropped` | u64 | frames | frames without samples that found no room while the line was behind |
@@ -111,6 +112,8 @@ pub struct LineCounters {
     pub time: u64,
     /// Bytes that the UART took.
     pub bytes: u64,
+    /// Of these, those that the UART's interrupt handed to it.
+    pub interrupt_bytes: u64,
     /// How often bytes waited and none left for a tenth of a second.
     pub stalls: u64,
     /// The longest such time, in clock ticks.

@@ -177,6 +177,7 @@ struct Cpu {
 #[derive(Debug, Serialize)]
 struct Line {
     bytes_sent: u64,
+    interrupt_bytes: u64,
     stalls: u64,
     stall_ticks_max: u64,
     frames_dropped: u64,
@@ -367,9 +368,9 @@ impl Cpu {
 
 impl Line {
     const fn new(
-        &LineCounters { bytes, stalls, stall_ticks_max, frames_dropped, .. }: &LineCounters,
+        &LineCounters { bytes, interrupt_bytes, stalls, stall_ticks_max, frames_dropped, .. }: &LineCounters,
     ) -> Self {
-        Self { bytes_sent: bytes, stalls, stall_ticks_max, frames_dropped }
+        Self { bytes_sent: bytes, interrupt_bytes, stalls, stall_ticks_max, frames_dropped }
     }
 }
 
