@@ -12,6 +12,7 @@ use super::messages::Messages;
 use super::pmu::PmuRecord;
 use super::processes::Processes;
 use super::run::{CPUS_MAX, RunInfo};
+use super::start::{Joined, Start};
 use super::stream::{Sample, SampleBlock};
 use super::{CaptureError, Damage};
 
@@ -20,8 +21,11 @@ use super::{CaptureError, Damage};
 pub struct Record {
     name: String,
     run: Option<RunInfo>,
-    /// Time of the last description of the run.
+    /// Time of the first description of the run.
+    first_hello_time: Option<u64>,
+    /// Time of the last one.
     hello_time: Option<u64>,
+    start: Start,
     accounts: Accounts,
     chains: ChainTree,
     epochs: Epochs,
@@ -42,7 +46,9 @@ impl Record {
         Self {
             name: name.to_owned(),
             run: None,
+            first_hello_time: None,
             hello_time: None,
+            start: Start::default(),
             accounts: Accounts::default(),
             chains: ChainTree::new(),
             epochs: Epochs::default(),
@@ -105,8 +111,24 @@ impl Record {
 
     /// Returns what could not be used.
     #[must_use]
-    pub fn damage(&self) -> &Damage {
-        &self.damage
+    pub fn damage(&self) -> Damage {
+        self.start.with_head(self.damage)
+    }
+
+    /// Returns what was missed by joining in the middle of a run; `None` where the stream begins with it.
+    #[must_use]
+    pub fn joined(&self) -> Option<Joined> {
+        self.start.joined()
+    }
+
+    /// Returns the time of the first description of the run.
+    pub(super) const fn first_hello_time(&self) -> Option<u64> {
+        self.first_hello_time
+    }
+
+    /// Returns the time of the last description of the run.
+    pub(super) const fn hello_time(&self) -> Option<u64> {
+        self.hello_time
     }
 
     /// Returns the number of bytes pushed.
@@ -132,6 +154,13 @@ impl Record {
     pub fn lost_so_far(&self) -> u64 {
         let lost = |cpu: &CpuAccount| cpu.dropped_so_far().saturating_add(cpu.balance().link_lost);
         self.accounts.cpus().iter().map(lost).fold(0, u64::saturating_add)
+    }
+
+    /// Returns the samples that the line lost, so far, but for those that were sent before the stream began.
+    #[must_use]
+    pub fn lost_on_the_line(&self) -> u64 {
+        let before = self.joined().map_or(0, |joined| joined.samples_before);
+        self.accounts.total().link_lost.saturating_sub(before)
     }
 
     /// Returns the line bytes of sample and chain frames per sample: CRC, COBS and the zero included.
@@ -170,7 +199,7 @@ impl Record {
             Frame::Block(block) => self.take_block(block, event.line_bytes),
             Frame::Stacks(stacks) => self.take_stacks(stacks, event.line_bytes),
             Frame::Sync(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_sync(*totals)),
-            Frame::End(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_end(*totals)),
+            Frame::End(totals) => self.book(totals.cpu, |cpu| cpu.book_end(*totals)),
             Frame::Log(log) => self.messages.take_log(log),
             Frame::Workload(result) => self.messages.take_workload(result),
             Frame::Fatal(fatal) => self.messages.take_fatal(fatal),
@@ -203,7 +232,9 @@ impl Record {
                 found,
             }));
         }
-        self.damage.count(damaged.offset, damaged.bytes);
+        if !self.start.keep_head(damaged) {
+            self.damage.count(damaged.offset, damaged.bytes);
+        }
         Ok(())
     }
 
@@ -219,6 +250,7 @@ impl Record {
         if is_another || self.is_from_the_start(hello.time) {
             return Err(CaptureError::SecondRun { name: self.name.clone(), offset });
         }
+        self.first_hello_time.get_or_insert(hello.time);
         self.hello_time = Some(hello.time);
         self.accounts.expect(run.cpus);
         self.run.get_or_insert(run);
@@ -267,10 +299,7 @@ impl Record {
             return false;
         }
         let count = self.scratch.len() as u64;
-        let Some(account) = self.account(header.cpu) else {
-            return false;
-        };
-        if !account.book_block(header.first_sample, count, header.dropped) {
+        if !self.book(header.cpu, |cpu| cpu.book_block(header.first_sample, count, header.dropped)) {
             return false;
         }
         self.sample_line_bytes = self.sample_line_bytes.saturating_add(line_bytes);
@@ -327,6 +356,21 @@ impl Record {
             chains: &self.chains,
             processes: &self.processes,
         }
+    }
+
+    /// Books what has sample numbers, and learns from the first one of a CPU where the stream begins.
+    fn book(&mut self, cpu: u16, book: impl FnOnce(&mut CpuAccount) -> bool) -> bool {
+        let is_whole_so_far = self.damage.frames == 0;
+        let Some(account) = self.account(cpu) else {
+            return false;
+        };
+        let is_first = account.first_sample().is_none();
+        let is_booked = book(account);
+        let first = account.first_sample().filter(|_| is_first && is_whole_so_far);
+        if let Some(number) = first {
+            self.start.first_sample(number);
+        }
+        is_booked
     }
 
     fn account(&mut self, cpu: u16) -> Option<&mut CpuAccount> {
