@@ -41,7 +41,9 @@ pub(super) fn check(args: &Args, address: &Address) -> Result<(), Error> {
     };
     let flag = flag_of(id);
     Err(Error::Usage(if id == "timeout" {
-        format!("{flag}: there is no machine to end at {address}; say by --duration how long to record")
+        format!(
+            "{flag}: the target at {address} runs already, and is not ended; say by --duration how long to record"
+        )
     } else if MACHINE.contains(&id) {
         format!("{flag}: the target at {address} runs already, on a machine of its own; leave {flag} out")
     } else {
