@@ -65,7 +65,7 @@ struct Cli {
 enum Command {
     /// Record, report and draw once, with good defaults
     Demo(demo::Args),
-    /// Boot a machine and write what its kernel samples to a capture
+    /// Boot a machine, or attach to one, and write what its kernel samples to a capture
     Record(record::Args),
     /// Boot a machine and show what its PMU counts
     Stat(stat::Args),

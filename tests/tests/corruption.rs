@@ -185,7 +185,9 @@ impl Damaged {
             return;
         };
         assert_eq!(arrived, self.sent_samples(), "the samples of the untouched blocks");
-        assert_eq!(record.damage().frames, self.touched, "every damaged stretch is counted");
+        // Where the first bytes and the first blocks are gone without another trace, it looks as if it was joined late.
+        let heads = record.joined().map_or(0, |joined| u64::from(joined.head_bytes > 0));
+        assert_eq!(record.damage().frames + heads, self.touched, "every damaged stretch is counted");
         for cpu in 0..CPUS {
             self.check_account(&record, cpu);
         }

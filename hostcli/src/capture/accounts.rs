@@ -29,6 +29,10 @@ pub struct CpuAccount {
     link_lost: u64,
     /// Number that the next sample has if none is lost.
     next_sample: u64,
+    /// Number of the first sample that is known of: received, or counted by the `End`.
+    first_sample: Option<u64>,
+    /// Overflows by the first counters that arrived.
+    first_overflows: Option<u64>,
     /// Drops that the last block reported.
     dropped_seen: u64,
     totals: Option<CpuTotals>,
@@ -70,6 +74,7 @@ impl CpuAccount {
         };
         self.received += count;
         self.link_lost = self.link_lost.saturating_add(gap);
+        self.first_sample.get_or_insert(first_sample);
         self.next_sample = end;
         self.dropped_seen = self.dropped_seen.max(dropped);
         true
@@ -79,7 +84,7 @@ impl CpuAccount {
     #[must_use]
     pub(super) fn book_sync(&mut self, totals: CpuTotals) -> bool {
         if !self.is_ended {
-            self.totals = Some(totals);
+            self.keep(totals);
         }
         !self.is_ended
     }
@@ -91,12 +96,39 @@ impl CpuAccount {
             return self.totals == Some(totals);
         }
         self.is_ended = true;
-        self.totals = Some(totals);
+        self.keep(totals);
+        self.first_sample.get_or_insert(totals.sent);
         match totals.sent.checked_sub(self.next_sample) {
             Some(gap) => self.link_lost = self.link_lost.saturating_add(gap),
             None => self.is_contradicted = true,
         }
         true
+    }
+
+    fn keep(&mut self, totals: CpuTotals) {
+        self.first_overflows.get_or_insert(totals.overflows);
+        self.totals = Some(totals);
+    }
+
+    /// Returns the number of the first sample that is known of; with none received, how many were sent.
+    pub(super) const fn first_sample(&self) -> Option<u64> {
+        self.first_sample
+    }
+
+    /// Returns the number that the next sample has if none is lost.
+    pub(super) const fn next_sample(&self) -> u64 {
+        self.next_sample
+    }
+
+    /// Returns the overflows by the first and by the last counters that arrived.
+    pub(super) fn first_and_last_overflows(&self) -> Option<(u64, u64)> {
+        self.first_overflows.zip(self.totals.map(|totals| totals.overflows))
+    }
+
+    /// Tells whether the final counters came.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        self.is_ended
     }
 
     /// Returns the terms, from the final counters or else from the last ones that arrived.

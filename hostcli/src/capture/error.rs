@@ -19,6 +19,15 @@ pub enum CaptureError {
         /// The directory.
         name: String,
     },
+    /// The name is a line's.
+    #[error(
+        "`{name}` is a line, not a capture; record it first: `nmiprof record -i {name} -o nmiprof.data`, then read \
+         that file"
+    )]
+    Line {
+        /// The line.
+        name: String,
+    },
     /// The system can't read it.
     #[error("can't read `{name}` at byte {offset}: {source}; check the file and its permissions")]
     Io {

@@ -4,6 +4,7 @@
 //! - [`Stream`]: frames to blocks of samples and a [`Record`] of the rest; incremental, for live lines;
 //! - [`Capture`]: a file, or the standard input, whose run is known before its first sample is read;
 //! - [`Accounts`]: the accounting identity;
+//! - [`Joined`]: what a reader missed who joined in the middle of a run;
 //! - [`ChainTree`]: call chains;
 //! - [`Processes`]: the user programs that ran, and what became of them;
 //! - [`PmuRecord`]: what the PMU counted, offers and was found to do;
@@ -15,6 +16,7 @@
 
 mod accounts;
 mod chains;
+mod continuity;
 mod cpus;
 mod decoder;
 mod error;
@@ -25,6 +27,7 @@ mod processes;
 mod record;
 mod run;
 mod source;
+mod start;
 mod stream;
 mod text;
 pub mod writer;
@@ -44,6 +47,7 @@ pub use processes::{OUTPUT_BYTES_MAX, Owner, PROCESSES_MAX, ProcessInfo, Process
 pub use record::Record;
 pub use run::{CPUS_MAX, RunInfo, SampledEvent};
 pub use source::{Capture, SEARCH_BYTES_MAX};
+pub use start::Joined;
 pub use stream::{Sample, SampleBlock, SampleTime, Stream};
 pub use text::clean;
 

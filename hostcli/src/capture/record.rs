@@ -16,6 +16,7 @@ use super::messages::Messages;
 use super::pmu::PmuRecord;
 use super::processes::Processes;
 use super::run::{CPUS_MAX, RunInfo};
+use super::start::{Joined, Start};
 use super::stream::{Sample, SampleBlock, SampleTime};
 use super::{CaptureError, Damage};
 
@@ -24,9 +25,12 @@ use super::{CaptureError, Damage};
 pub struct Record {
     name: String,
     run: Option<RunInfo>,
-    /// Time of the last description of the run.
+    /// Time of the first description of the run.
+    first_hello_time: Option<u64>,
+    /// Time of the last one.
     hello_time: Option<u64>,
     cpus: Cpus,
+    start: Start,
     accounts: Accounts,
     chains: ChainTree,
     epochs: Epochs,
@@ -50,8 +54,10 @@ impl Record {
         Self {
             name: name.to_owned(),
             run: None,
+            first_hello_time: None,
             hello_time: None,
             cpus: Cpus::default(),
+            start: Start::default(),
             accounts: Accounts::default(),
             chains: ChainTree::new(),
             epochs: Epochs::default(),
@@ -128,8 +134,24 @@ impl Record {
 
     /// Returns what could not be used.
     #[must_use]
-    pub fn damage(&self) -> &Damage {
-        &self.damage
+    pub fn damage(&self) -> Damage {
+        self.start.with_head(self.damage)
+    }
+
+    /// Returns what was missed by joining in the middle of a run; `None` where the stream begins with it.
+    #[must_use]
+    pub fn joined(&self) -> Option<Joined> {
+        self.start.joined()
+    }
+
+    /// Returns the time of the first description of the run.
+    pub(super) const fn first_hello_time(&self) -> Option<u64> {
+        self.first_hello_time
+    }
+
+    /// Returns the time of the last description of the run.
+    pub(super) const fn hello_time(&self) -> Option<u64> {
+        self.hello_time
     }
 
     /// Returns the number of bytes pushed.
@@ -161,6 +183,13 @@ impl Record {
     pub fn lost_so_far(&self) -> u64 {
         let lost = |cpu: &CpuAccount| cpu.dropped_so_far().saturating_add(cpu.balance().link_lost);
         self.accounts.cpus().iter().map(lost).fold(0, u64::saturating_add)
+    }
+
+    /// Returns the samples that the line lost, so far, but for those that were sent before the stream began.
+    #[must_use]
+    pub fn lost_on_the_line(&self) -> u64 {
+        let before = self.joined().map_or(0, |joined| joined.samples_before);
+        self.accounts.total().link_lost.saturating_sub(before)
     }
 
     /// Returns the line bytes of sample and chain frames per sample: CRC, COBS and the zero included.
@@ -200,7 +229,7 @@ impl Record {
             Frame::Tally(tally) => self.take_tally(tally, event.line_bytes),
             Frame::Stacks(stacks) => self.take_stacks(stacks, event.line_bytes),
             Frame::Sync(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_sync(*totals)),
-            Frame::End(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_end(*totals)),
+            Frame::End(totals) => self.book(totals.cpu, |cpu| cpu.book_end(*totals)),
             Frame::Log(log) => self.messages.take_log(log),
             Frame::Workload(result) => self.messages.take_workload(result),
             Frame::Fatal(fatal) => self.messages.take_fatal(fatal),
@@ -237,7 +266,9 @@ impl Record {
                 found,
             }));
         }
-        self.damage.count(damaged.offset, damaged.bytes);
+        if !self.start.keep_head(damaged) {
+            self.damage.count(damaged.offset, damaged.bytes);
+        }
         Ok(())
     }
 
@@ -253,6 +284,7 @@ impl Record {
         if is_another || self.is_from_the_start(hello.time) {
             return Err(CaptureError::SecondRun { name: self.name.clone(), offset });
         }
+        self.first_hello_time.get_or_insert(hello.time);
         self.hello_time = Some(hello.time);
         self.accounts.expect(run.cpus);
         self.run.get_or_insert(run);
@@ -296,7 +328,7 @@ impl Record {
 
     /// Decodes and books a block; refuses it where a CPU, an event, a number or a byte can't be.
     fn take_block(&mut self, block: &Block<'_>, line_bytes: u64) -> bool {
-        self.may_carry(&block.header) && self.decode(block) && self.book(&block.header, line_bytes)
+        self.may_carry(&block.header) && self.decode(block) && self.book_samples(&block.header, line_bytes)
     }
 
     /// Does the same with a tally, whose total and whose times must make sense as well.
@@ -305,7 +337,7 @@ impl Record {
             && tally.first_time <= tally.last_time
             && self.decode_tally(tally)
             && tally.samples == self.scratch_samples();
-        let is_used = is_sound && self.book(&tally.header, line_bytes);
+        let is_used = is_sound && self.book_samples(&tally.header, line_bytes);
         if is_used {
             self.counted_samples = self.counted_samples.saturating_add(tally.samples);
         }
@@ -318,12 +350,9 @@ impl Record {
     }
 
     /// Books the samples in the scratch buffer; refuses them where their numbers can't be.
-    fn book(&mut self, header: &BlockHeader, line_bytes: u64) -> bool {
+    fn book_samples(&mut self, header: &BlockHeader, line_bytes: u64) -> bool {
         let count = self.scratch_samples();
-        let Some(account) = self.account(header.cpu) else {
-            return false;
-        };
-        if !account.book_block(header.first_sample, count, header.dropped) {
+        if !self.book(header.cpu, |cpu| cpu.book_block(header.first_sample, count, header.dropped)) {
             return false;
         }
         self.sample_line_bytes = self.sample_line_bytes.saturating_add(line_bytes);
@@ -372,7 +401,9 @@ impl Record {
     fn decode_tally(&mut self, tally: &Tally<'_>) -> bool {
         self.scratch.clear();
         let mut entries = tally.entries();
-        let time = SampleTime::Within { first: tally.first_time, last: tally.last_time };
+        let common_time = |time| self.cpus.common_time(tally.header.cpu, time);
+        let (first, last) = (common_time(tally.first_time), common_time(tally.last_time));
+        let time = SampleTime::Within { first, last };
         let nodes = tally.header.chains.map(|epoch| self.epochs.lookup(tally.header.cpu, epoch));
         self.scratch.extend(entries.by_ref().map(|entry| Sample {
             time,
@@ -425,6 +456,21 @@ impl Record {
             chains: &self.chains,
             processes: &self.processes,
         }
+    }
+
+    /// Books what has sample numbers, and learns from the first one of a CPU where the stream begins.
+    fn book(&mut self, cpu: u16, book: impl FnOnce(&mut CpuAccount) -> bool) -> bool {
+        let is_whole_so_far = self.damage.frames == 0;
+        let Some(account) = self.account(cpu) else {
+            return false;
+        };
+        let is_first = account.first_sample().is_none();
+        let is_booked = book(account);
+        let first = account.first_sample().filter(|_| is_first && is_whole_so_far);
+        if let Some(number) = first {
+            self.start.first_sample(number);
+        }
+        is_booked
     }
 
     fn account(&mut self, cpu: u16) -> Option<&mut CpuAccount> {

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::{CaptureError, Record, RunInfo, SampleBlock, Stream, clean};
+use crate::attach;
 
 /// Most bytes that are searched for the description of the run.
 pub const SEARCH_BYTES_MAX: usize = 64 << 20;
@@ -34,6 +35,9 @@ impl Capture {
             return Self::from_reader("standard input", Box::new(io::stdin()));
         }
         let name = clean(&path.display().to_string()).into_owned();
+        if attach::is_line_name(&name) && !path.exists() {
+            return Err(CaptureError::Line { name });
+        }
         let file = open_file(path).map_err(|source| io_error(&name, 0, source))?;
         Self::from_reader(&name, Box::new(file))
     }

@@ -156,6 +156,12 @@ impl Writer {
         Ok(self.bytes)
     }
 
+    /// Returns how many bytes were sent so far.
+    #[must_use]
+    pub fn bytes_so_far(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Returns the capture without the `End`s, as a kernel that was switched off leaves it.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {

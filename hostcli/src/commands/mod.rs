@@ -33,6 +33,7 @@ mod words;
 use std::io;
 use std::path::Path;
 
+use crate::attach::OpenError;
 use crate::capture::{CaptureError, clean};
 use crate::cost::CostError;
 use crate::iso::IsoError;
@@ -92,6 +93,12 @@ pub enum Error {
     /// The run did not complete.
     #[error(transparent)]
     Ended(#[from] record::EndedError),
+    /// The line can't be opened.
+    #[error(transparent)]
+    Attach(#[from] OpenError),
+    /// What was attached to did not speak to its end.
+    #[error(transparent)]
+    Detached(#[from] record::DetachedError),
     /// There is no boot image.
     #[error(transparent)]
     Iso(#[from] IsoError),

@@ -1,4 +1,4 @@
-//! `nmiprof record`: boot a machine, follow its line, keep its bytes.
+//! `nmiprof record`: boot a machine, or attach to one, follow its line, keep its bytes.
 //!
 //! The file holds the bytes of the line verbatim; everything else is read out of it later. What happened
 //! decides the exit status:
@@ -11,6 +11,7 @@
 //! | everything else: the command line is refused, a panic, a reset, the time limit, QEMU failed | 2 |
 
 mod args;
+mod attached;
 mod destination;
 pub(super) mod display;
 mod ended;
@@ -19,6 +20,7 @@ use std::io::Write;
 
 pub use super::flags::MachineArgs;
 pub use args::Args;
+pub use attached::DetachedError;
 pub use ended::EndedError;
 
 use super::pmu::pmu_text;
@@ -36,6 +38,9 @@ use nmiprof_wire::FatalCause;
 /// [`Error`] where there is no capture, or not a whole one.
 pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
     args.check()?;
+    if let Some(address) = args.attach.address() {
+        return attached::run(args, address, out, notes);
+    }
     let packed = args.work.pack()?;
     let program = find_or_install(Consent::from_yes(args.machine.yes), notes)?;
     let mut destination = Destination::prepare(&args.output, out)?;
@@ -57,10 +62,13 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Ou
 /// Says what was recorded, and judges it.
 fn conclude(boot: Boot, args: &Args, notes: &mut dyn Write) -> Result<Outcome, Error> {
     if !args.quiet && boot.record.bytes() > 0 {
-        summarize(&boot, args, notes)?;
+        if !boot.stderr.is_empty() && boot.ending == Ending::Completed {
+            writeln!(notes, "nmiprof: QEMU says: {}", boot.stderr)?;
+        }
+        summarize(&boot.record, boot.record.bytes(), args, notes)?;
     }
     match &boot.ending {
-        Ending::Completed => judge(&boot.record, notes),
+        Ending::Completed => judge(&boot.record, true, notes),
         Ending::Fatal(report) if report.cause == FatalCause::Invariant => {
             writeln!(notes, "nmiprof: {}", boot.ending)?;
             Ok(Outcome::Findings)
@@ -69,12 +77,8 @@ fn conclude(boot: Boot, args: &Args, notes: &mut dyn Write) -> Result<Outcome, E
     }
 }
 
-fn summarize(boot: &Boot, args: &Args, notes: &mut dyn Write) -> Result<(), Error> {
-    if !boot.stderr.is_empty() && boot.ending == Ending::Completed {
-        writeln!(notes, "nmiprof: QEMU says: {}", boot.stderr)?;
-    }
-    let record = &boot.record;
-    let megabytes = record.bytes() as f64 / 1e6;
+fn summarize(record: &Record, bytes: u64, args: &Args, notes: &mut dyn Write) -> Result<(), Error> {
+    let megabytes = bytes as f64 / 1e6;
     let (file, samples) = (args.output.display(), record.samples());
     writeln!(notes, "[ nmiprof record: Captured and wrote {megabytes:.3} MB {file} ({samples} samples) ]")?;
     writeln!(notes, "[ nmiprof record: {} ]", accounts_line(record))?;
@@ -114,10 +118,11 @@ fn accounts_line(record: &Record) -> String {
     )
 }
 
-/// Judges a run that is complete.
-fn judge(record: &Record, notes: &mut dyn Write) -> Result<Outcome, Error> {
+/// Judges a run that is complete, or that was recorded for as long as was asked.
+fn judge(record: &Record, is_complete: bool, notes: &mut dyn Write) -> Result<Outcome, Error> {
     let mut findings = Vec::new();
-    if record.accounts().identity() != Identity::Holds {
+    let identity = record.accounts().identity();
+    if identity == Identity::Broken || (is_complete && identity == Identity::Incomplete) {
         findings.push("the accounting identity does not hold; `nmiprof info` shows its terms".to_owned());
     }
     if record.samples() == 0 {

@@ -227,6 +227,7 @@ pub(super) fn write_accounts(
         percent_text(record.truncated_chains_pct())
     )?;
     write_throttles(record, out)?;
+    write_joined(record, out)?;
     write_damage(record, out)?;
     writeln!(out, "# identity: {}", identity_text(record.accounts().identity()))
 }
@@ -244,6 +245,22 @@ fn write_throttles(record: &Record, out: &mut dyn Write) -> io::Result<()> {
         out,
         "# throttled: {times} times, for {ticks} ticks: sampling took more of the CPU than --cpu-percent-max allows"
     )
+}
+
+/// Says what was missed by joining in the middle of the run; nothing where the capture begins with it.
+fn write_joined(record: &Record, out: &mut dyn Write) -> io::Result<()> {
+    let Some(joined) = record.joined() else {
+        return Ok(());
+    };
+    write!(
+        out,
+        "# attached in the middle of the run: {} samples were sent before, and count as lost on the line",
+        joined.samples_before
+    )?;
+    match joined.head_bytes {
+        0 => writeln!(out),
+        bytes => writeln!(out, "; the first {bytes} bytes are the end of a frame"),
+    }
 }
 
 fn write_damage(record: &Record, out: &mut dyn Write) -> io::Result<()> {

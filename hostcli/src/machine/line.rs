@@ -7,27 +7,16 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
-use nmiprof_wire::Options;
-
+use super::follower::Follower;
 use super::supervise::Observer;
-use crate::capture::{CaptureError, CpuAccount, Identity, Record, Sample, Stream};
+use crate::capture::{CaptureError, CpuAccount, Identity, Record};
 
 /// Reader of a growing line.
 #[derive(Debug)]
 pub struct Line {
     file: File,
     buffer: Vec<u8>,
-    stream: Stream,
-    sampled: Option<TickSpan>,
-    logs_shown: usize,
-    output_shown: usize,
-}
-
-/// First and latest moment of the sampled part, in clock ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TickSpan {
-    first: u64,
-    last: u64,
+    follower: Follower,
 }
 
 impl Line {
@@ -42,10 +31,7 @@ impl Line {
         Ok(Self {
             file: File::open(path)?,
             buffer: vec![0; Self::PIECE_BYTES],
-            stream: Stream::new(&path.display().to_string()),
-            sampled: None,
-            logs_shown: 0,
-            output_shown: 0,
+            follower: Follower::new(&path.display().to_string()),
         })
     }
 
@@ -63,53 +49,21 @@ impl Line {
             };
             let piece = self.buffer.get(..len).unwrap_or_default();
             observer.bytes(piece)?;
-            self.stream.push(piece, |block| {
-                self.sampled = extended(self.sampled, block.samples);
-                Ok::<(), CaptureError>(())
-            })?;
-            self.show_logs(observer);
+            self.follower.push(piece, observer)?;
         }
     }
 
     /// Returns what came so far.
     #[must_use]
     pub fn progress(&self) -> Progress<'_> {
-        Progress { record: self.stream.record(), time_left: self.time_left() }
+        self.follower.progress()
     }
 
     /// Ends the line and returns its record.
     #[must_use]
     pub fn finish(self) -> Record {
-        self.stream.finish()
+        self.follower.finish()
     }
-
-    fn show_logs(&mut self, observer: &mut dyn Observer) {
-        let logs = self.stream.record().messages().logs();
-        for line in logs.iter().skip(self.logs_shown) {
-            observer.log(line);
-        }
-        self.logs_shown = logs.len();
-        let processes = self.stream.record().processes();
-        for output in processes.output().iter().skip(self.output_shown) {
-            let name = processes.find(output.process).map_or("?", |process| &process.name);
-            observer.output(name, &output.text);
-        }
-        self.output_shown = processes.output().len();
-    }
-
-    fn time_left(&self) -> Option<Duration> {
-        let (run, sampled) = (self.stream.record().run()?, self.sampled?);
-        let options = Options::parse(&run.command_line).ok()?;
-        let (seconds, us) = run.seconds_and_us(sampled.last.saturating_sub(sampled.first));
-        let passed = Duration::from_secs(seconds).saturating_add(Duration::from_micros(us));
-        Some(Duration::from_nanos(options.duration_ns).saturating_sub(passed))
-    }
-}
-
-fn extended(span: Option<TickSpan>, samples: &[Sample]) -> Option<TickSpan> {
-    let (first, last) = (samples.first()?.time.span().0, samples.last()?.time.span().1);
-    let span = span.unwrap_or(TickSpan { first, last });
-    Some(TickSpan { last: span.last.max(last), ..span })
 }
 
 /// What came over a line so far.
@@ -148,8 +102,8 @@ pub enum LineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::LogLine;
     use crate::capture::writer::{SyntheticSample, Writer, hello};
+    use crate::capture::{LogLine, Stream};
     use nmiprof_wire::{Frame, Log, LogLevel};
     use std::io::Write as _;
 

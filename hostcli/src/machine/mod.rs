@@ -8,13 +8,14 @@
 //! - [`program`]: the QEMU executable, and [`install`], where it is missing;
 //! - [`command_line`]: a command and its text form;
 //! - [`process`]: one running QEMU, which ends when its owner does;
-//! - [`mod@line`]: the file that the serial line is written to, decoded while it grows;
+//! - [`mod@line`]: the file that the serial line is written to, decoded while it grows by a `follower`;
 //! - [`supervise`]: the loop between start and end;
 //! - [`ending`]: from what was seen to what it means.
 
 pub mod command_line;
 pub mod config;
 pub mod ending;
+pub(crate) mod follower;
 pub mod install;
 pub mod line;
 pub mod medium;

@@ -114,6 +114,9 @@ pub trait Observer {
     /// A user program wrote this line.
     fn output(&mut self, _program: &str, _text: &str) {}
 
+    /// Something has become of the line itself.
+    fn line(&mut self, _text: &str) {}
+
     /// Some time has passed.
     fn progress(&mut self, _progress: &Progress<'_>) {}
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use nmiprof_wire::{ClockKind, Line, Options, Sampling};
 
 use super::Check;
-use crate::capture::Identity;
+use crate::attach::{self, Access};
+use crate::capture::{Identity, clean};
 use crate::images::{self, Image};
 use crate::machine::{self, Boot, Ending, MachineConfig, Program};
 
@@ -23,6 +24,7 @@ pub(super) fn all() -> Vec<Check> {
         }
         Err(error) => checks.push(Check::fail("qemu", error.to_string(), "do what it says, then ask again")),
     }
+    checks.push(serial(attach::accesses()));
     checks.push(terminal());
     checks
 }
@@ -128,6 +130,32 @@ fn stream(boot: &Boot) -> Check {
     Check::fail("stream", format!("{seen}, and not every one is accounted for"), next)
 }
 
+/// Judges the serial ports. A host without any can record: a machine of its own, or by a socket.
+fn serial(found: io::Result<Vec<Access>>) -> Check {
+    let ports = match found {
+        Ok(ports) => ports,
+        Err(error) => {
+            let detail = format!("can't list the serial ports: {error}");
+            return Check::warn(
+                "serial",
+                detail,
+                "name the port by `nmiprof record --port DEVICE` all the same",
+            );
+        }
+    };
+    let names = |ports: Vec<&Access>| {
+        let names: Vec<_> =
+            ports.iter().map(|port| clean(&port.device.display().to_string()).into_owned()).collect();
+        names.join(", ")
+    };
+    let (usable, refused): (Vec<_>, Vec<_>) = ports.iter().partition(|port| port.advice.is_none());
+    match refused.first().and_then(|port| port.advice.clone()) {
+        Some(advice) => Check::warn("serial", format!("no access to {}", names(refused)), advice),
+        None if usable.is_empty() => Check::ok("serial", "no serial port here: there is nothing for --port"),
+        None => Check::ok("serial", format!("{} can be attached to by --port", names(usable))),
+    }
+}
+
 fn terminal() -> Check {
     if io::stderr().is_terminal() {
         return Check::ok("terminal", "progress is drawn as one live line");
@@ -149,6 +177,26 @@ mod tests {
         for odd in ["", "version", "version x.y", "QEMU 7.2"] {
             assert_eq!(version_number(odd), None, "{odd:?}");
         }
+    }
+
+    #[test]
+    fn serial_ports_that_this_user_may_not_use_are_a_warning_with_the_way_out() {
+        let port = |name: &str, advice: Option<&str>| Access {
+            device: name.into(),
+            advice: advice.map(str::to_owned),
+        };
+        assert_eq!(serial(Ok(Vec::new())).status, super::super::Status::Ok);
+        let usable = serial(Ok(vec![port("/dev/ttyS0", None)]));
+        assert!(
+            usable.status == super::super::Status::Ok && usable.detail.contains("/dev/ttyS0"),
+            "{usable:?}"
+        );
+        let mixed = serial(Ok(vec![port("/dev/ttyS0", None), port("/dev/ttyUSB0", Some("join dialout"))]));
+        assert_eq!(mixed.status, super::super::Status::Warn);
+        assert_eq!(
+            (mixed.detail.as_str(), mixed.next.as_deref()),
+            ("no access to /dev/ttyUSB0", Some("join dialout"))
+        );
     }
 
     #[test]

@@ -41,6 +41,11 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     is_representable.then_some(duration).ok_or_else(|| "out of range: above 0, below 585 years".to_owned())
 }
 
+/// Accepts a number of seconds, or 0.
+pub(super) fn seconds_or_none(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { seconds(text) }
+}
+
 /// Accepts what can be one word of the kernel command line.
 pub(super) fn word(text: &str) -> Result<String, &'static str> {
     let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());

@@ -7,7 +7,8 @@ use nmiprof_wire::{
 use serde::Serialize;
 
 use crate::capture::{
-    Balance, CpuAccount, EventTotal, Identity, LogLine, Record, RunInfo, SampledEvent, WorkloadOutcome,
+    Balance, CpuAccount, EventTotal, Identity, Joined, LogLine, Record, RunInfo, SampledEvent,
+    WorkloadOutcome,
 };
 use crate::commands::pmu::JsonPmu;
 use crate::commands::processes::{JsonProcess, json_processes};
@@ -49,6 +50,9 @@ pub(super) struct Info {
     pub(super) unresolved_pct: Option<f64>,
     pub(super) truncated_chains_pct: Option<f64>,
     damaged: Damaged,
+    /// What was missed by joining in the middle of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joined: Option<Joined>,
     identity: Identity,
     nmi_consistent: bool,
     workloads: Vec<WorkloadOutcome>,
@@ -239,6 +243,7 @@ impl Info {
             unresolved_pct,
             truncated_chains_pct: record.truncated_chains_pct(),
             damaged: Damaged::new(record),
+            joined: record.joined(),
             identity: accounts.identity(),
             nmi_consistent: !accounts.is_nmi_inconsistent(),
             workloads: record.messages().workloads().to_vec(),

@@ -8,15 +8,24 @@ use nmiprof_wire::{
     SourceChoice, Stress, UnknownPolicy, Unmask,
 };
 
+use super::attached;
 use super::display::Noise;
 use crate::commands::Error;
 use crate::commands::flags::values::choice;
-use crate::commands::flags::{EventArgs, MachineArgs, PmuArgs, WorkArgs};
+use crate::commands::flags::{AttachArgs, EventArgs, Given, MachineArgs, PmuArgs, WorkArgs};
 use crate::machine::Size;
 
 /// Flags of `nmiprof record`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
+    /// Which flags were given; it comes first.
+    #[command(flatten)]
+    pub given: Given,
+
+    /// The line of a target that runs already.
+    #[command(flatten)]
+    pub attach: AttachArgs,
+
     /// The machine.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -56,6 +65,14 @@ impl Args {
     /// # Errors
     /// [`Error::Usage`] says what to do instead.
     pub(super) fn check(&self) -> Result<(), Error> {
+        if let Some(address) = self.attach.address() {
+            return attached::check(self, address);
+        }
+        if self.given.has("reconnect") {
+            return Err(Error::Usage(
+                "--reconnect: there is no line to lose; name one by --port or -i".to_owned(),
+            ));
+        }
         self.machine.check()?;
         self.machine.check_list(self.work.cpu_list())?;
         self.sampling.check()?;

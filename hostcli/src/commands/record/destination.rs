@@ -53,6 +53,18 @@ impl<'a> Destination<'a> {
         }
     }
 
+    /// Returns where bytes can be written to that no file has.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn writer(&mut self) -> io::Result<Box<dyn Write + '_>> {
+        Ok(match self {
+            Self::File(path) => Box::new(File::create(path)?),
+            Self::Output(_, out) => Box::new(out),
+            Self::Device(_, device) => Box::new(device),
+        })
+    }
+
     /// Returns where the bytes are to be copied to, if anywhere.
     pub(super) fn copy(&mut self) -> Option<&mut dyn Write> {
         match self {

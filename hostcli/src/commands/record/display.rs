@@ -117,6 +117,10 @@ impl Observer for Display<'_> {
         }
     }
 
+    fn line(&mut self, text: &str) {
+        self.print(&format!("nmiprof: {text}"));
+    }
+
     fn progress(&mut self, progress: &Progress<'_>) {
         let record = progress.record;
         if self.noise == Noise::Quiet || record.run().is_none() {
