@@ -205,15 +205,18 @@ impl<G: Guest> Engine<G> {
         msr.value
     }
 
-    /// Tells of the exception that was raised last: its error code, and whether it was an INT instruction.
-    pub fn exception(&mut self) -> (u32, bool) {
-        let all = self.save();
-        let word = |offset: usize| {
-            all.get(offset..offset + 4).map_or(0, |bytes| {
-                u32::from_le_bytes(bytes.try_into().expect("a slice of 4 bytes"))
-            })
-        };
-        (word(layout::ERROR_CODE), word(layout::EXCEPTION_IS_INT) != 0)
+    /// Takes the exception that was raised last: its error code, and whether it was an INT instruction.
+    ///
+    /// The engine remembers it, to make a double fault of the next one, until it has delivered it; here the machine
+    /// delivers, so the engine is told that it is done.
+    pub fn take_exception(&mut self) -> (u32, bool) {
+        const NONE: [u8; 4] = (-1_i32).to_le_bytes();
+        let mut all = self.save();
+        let word = |offset: usize| u32::from_le_bytes(all[offset..offset + 4].try_into().expect("4 bytes"));
+        let taken = (word(layout::ERROR_CODE), word(layout::EXCEPTION_IS_INT) != 0);
+        all[layout::OLD_EXCEPTION..layout::OLD_EXCEPTION + 4].copy_from_slice(&NONE);
+        self.restore(&all);
+        taken
     }
 
     /// Copies the whole state of the CPU.

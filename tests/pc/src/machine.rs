@@ -281,7 +281,8 @@ impl Machine {
     /// Does what the engine stopped for.
     fn act(&mut self) -> Option<Stopped> {
         let Some(stop) = self.engine.guest_mut().stop.take() else {
-            return Some(Stopped::Broken("the engine stopped without a reason".to_owned()));
+            let state = self.engine.state();
+            return Some(Stopped::Broken(format!("the engine stopped without a reason at {:#x}", state.rip)));
         };
         let delivered = match stop {
             Stop::Limit => return Some(Stopped::Limit),
@@ -327,7 +328,7 @@ impl Machine {
 
     /// Delivers what the engine raised.
     fn raise(&mut self, vector: u8) -> Result<(), TripleFault> {
-        let (error, is_instruction) = self.engine.exception();
+        let (error, is_instruction) = self.engine.take_exception();
         let abandoned = self.engine.guest_mut().abandon();
         if !is_instruction {
             let error = WITH_ERROR.contains(&vector).then_some(error);

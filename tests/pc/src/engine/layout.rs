@@ -12,6 +12,8 @@ use unicorn_engine::{uc_context, uc_context_restore, uc_context_save, uc_engine,
 pub(super) const ERROR_CODE: usize = 5384;
 /// Offset of the mark that the last exception was an INT instruction.
 pub(super) const EXCEPTION_IS_INT: usize = 5388;
+/// Offset of the vector of the exception that is being delivered; -1 for none.
+pub(super) const OLD_EXCEPTION: usize = 5496;
 /// Bytes of a context before the state.
 const HEADER_BYTES: usize = 40;
 
