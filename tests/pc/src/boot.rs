@@ -55,7 +55,8 @@ impl Kernel {
         let notes = headers.iter().filter(|header| header.p_type(endian) == PT_NOTE);
         let notes = notes.filter_map(|header| header.notes(endian, elf).ok().flatten());
         let entry = notes.flat_map(|mut notes| std::iter::from_fn(move || notes.next().ok().flatten()));
-        let entry = entry.filter(|note| note.name() == b"Xen" && note.n_type(endian) == XEN_ELFNOTE_PHYS32_ENTRY);
+        let entry =
+            entry.filter(|note| note.name() == b"Xen" && note.n_type(endian) == XEN_ELFNOTE_PHYS32_ENTRY);
         let entry = entry.map(|note| note.desc()[..4].try_into().expect("four bytes")).next();
         Self {
             entry: u32::from_le_bytes(entry.expect("a PVH entry")),
@@ -84,7 +85,9 @@ impl Kernel {
 }
 
 fn symbols(file: &ElfFile64<'_>) -> HashMap<String, Range<u64>> {
-    let code = file.symbols().filter(|symbol| matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Label | SymbolKind::Unknown));
+    let code = file
+        .symbols()
+        .filter(|symbol| matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Label | SymbolKind::Unknown));
     let named = code.filter_map(|symbol| {
         let name = symbol.name().ok().filter(|name| !name.is_empty())?;
         let name = format!("{:#}", rustc_demangle::demangle(name));

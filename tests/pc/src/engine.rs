@@ -18,8 +18,8 @@ use std::ptr;
 
 use unicorn_engine::{
     Arch, ControlType, HookType, Mode, Prot, RegisterX86, X86Insn, uc_close, uc_context, uc_context_alloc,
-    uc_context_free, uc_ctl, uc_emu_start, uc_emu_stop, uc_engine, uc_error,
-    uc_hook_add, uc_mem_map_ptr, uc_mmio_map, uc_open, uc_reg_read, uc_reg_write,
+    uc_context_free, uc_ctl, uc_emu_start, uc_emu_stop, uc_engine, uc_error, uc_hook_add, uc_mem_map_ptr,
+    uc_mmio_map, uc_open, uc_reg_read, uc_reg_write,
 };
 
 use crate::ram::Ram;
@@ -209,6 +209,9 @@ impl<G: Guest> Engine<G> {
     ///
     /// The engine remembers it, to make a double fault of the next one, until it has delivered it; here the machine
     /// delivers, so the engine is told that it is done.
+    ///
+    /// # Panics
+    /// Never: the state is longer than the offsets.
     pub fn take_exception(&mut self) -> (u32, bool) {
         const NONE: [u8; 4] = (-1_i32).to_le_bytes();
         let mut all = self.save();
@@ -226,6 +229,9 @@ impl<G: Guest> Engine<G> {
     }
 
     /// Puts back what `save` copied.
+    ///
+    /// # Panics
+    /// If that is no state of this version of Unicorn.
     pub fn restore(&mut self, saved: &[u8]) {
         assert_eq!(saved.len(), self.context_bytes, "a state of this version of Unicorn");
         // SAFETY: as for `save`.
@@ -239,7 +245,15 @@ impl<G: Guest> Engine<G> {
         check(unsafe { uc_mem_map_ptr(uc, 0, bytes, Prot::ALL.0, memory) });
         // SAFETY: the callbacks get the guest that they are made for.
         check(unsafe {
-            uc_mmio_map(uc, APIC_BASE, APIC_BYTES, Some(on_apic_read::<G>), data, Some(on_apic_write::<G>), data)
+            uc_mmio_map(
+                uc,
+                APIC_BASE,
+                APIC_BYTES,
+                Some(on_apic_read::<G>),
+                data,
+                Some(on_apic_write::<G>),
+                data,
+            )
         });
     }
 
@@ -254,7 +268,10 @@ impl<G: Guest> Engine<G> {
     fn add(&mut self, kind: HookType, callback: *mut c_void, instruction: Option<X86Insn>) {
         const ALL: (u64, u64) = (1, 0);
         // Callbacks at boundaries need the registers too, which point to the guest's engine.
-        let data = ptr::from_mut(Box::leak(Box::new(Hooked { registers: self.hook_registers(), guest: self.guest })));
+        let data = ptr::from_mut(Box::leak(Box::new(Hooked {
+            registers: self.hook_registers(),
+            guest: self.guest,
+        })));
         let mut handle = 0;
         let instruction = instruction.map_or(0, |instruction| instruction as c_int);
         // SAFETY: the callback has the signature of its kind, and gets what `Hooked` says.
@@ -279,12 +296,15 @@ impl<G: Guest> Engine<G> {
     /// Checks that the layout is the one that this package knows.
     fn check_layout(&mut self) {
         let before = self.state();
-        let marks: Vec<u64> = (0..GENERAL_REGISTERS as u64).map(|number| 0x1122_3344_5566_0000 + number).collect();
+        let marks: Vec<u64> =
+            (0..GENERAL_REGISTERS as u64).map(|number| 0x1122_3344_5566_0000 + number).collect();
         let mut marked = before;
         marked.general.copy_from_slice(&marks);
         marked.rip = 0x7788;
         self.set_state(&marked);
-        for (register, value) in [(RegisterX86::RAX, marks[0]), (RegisterX86::R15, marks[15]), (RegisterX86::RIP, 0x7788)] {
+        for (register, value) in
+            [(RegisterX86::RAX, marks[0]), (RegisterX86::R15, marks[15]), (RegisterX86::RIP, 0x7788)]
+        {
             let mut read = 0_u64;
             // SAFETY: the registers have 64 bits.
             check(unsafe { uc_reg_read(self.registers.uc, register as c_int, (&raw mut read).cast()) });

@@ -15,6 +15,7 @@
 //! | `devices/` | around the CPU |
 //! | `events/` | what is counted, what it costs, and where it was counted |
 //! | `pmu.rs` | the PMU model, fed with events |
+//! | `harness.rs` | a run from boot to end, decoded |
 //! | `boot.rs` | the kernel's image and the PVH handover |
 //!
 //! It is a model of the manuals, by people who wrote the driver's model too, and not silicon; the README says what it
@@ -25,6 +26,7 @@ pub mod cpu;
 pub mod devices;
 pub mod engine;
 pub mod events;
+pub mod harness;
 pub mod machine;
 pub mod pmu;
 pub mod ram;
@@ -32,3 +34,4 @@ pub mod watch;
 
 pub use cpu::nmi::IretFault;
 pub use machine::{Config, Machine, Stopped};
+pub use watch::Attribution;

@@ -19,7 +19,7 @@ use crate::events::Counts;
 use crate::events::sites::Sites;
 use crate::pmu::Pmu;
 use crate::ram::Ram;
-use crate::watch::{Stop, Watch};
+use crate::watch::{Attribution, Stop, Watch};
 
 const NMI: u8 = 2;
 const INVALID_OPCODE: u8 = 6;
@@ -42,6 +42,8 @@ pub struct Config {
     pub memory_mib: usize,
     /// Frequency of the clock: a cycle is a tick of it.
     pub clock_hz: u64,
+    /// Where the truth is kept.
+    pub attribution: Attribution,
     /// Whether accesses to memory go through the cache model.
     pub has_cache: bool,
     /// The image that boots.
@@ -61,6 +63,7 @@ impl Default for Config {
             iret_fault: IretFault::default(),
             memory_mib: 64,
             clock_hz: 100_000_000,
+            attribution: Attribution::Own,
             has_cache: true,
             image: Image::Main,
             command_line: String::new(),
@@ -103,7 +106,8 @@ impl Machine {
         let kernel = Kernel::parse(config.image.elf());
         let pmu = Pmu::new(config.profile, config.flaw, config.latency_events);
         let sites = Sites::new(kernel.text.clone());
-        let watch = Watch::new(sites, pmu, config.clock_hz, config.iret_fault, config.has_cache);
+        let watch =
+            Watch::new(sites, pmu, config.clock_hz, config.iret_fault, config.has_cache, config.attribution);
         let mut engine = Engine::new(Ram::new(config.memory_mib << 20), watch);
         boot::start(&mut engine, &kernel, &config.command_line, &config.module);
         Self { engine, kernel, label: None, is_halted: false, ended: None }
@@ -334,9 +338,10 @@ impl Machine {
             let error = WITH_ERROR.contains(&vector).then_some(error);
             return self.exception(vector, error);
         }
+        let address = abandoned.map_or(0, |(_, address)| address);
         if let Some((site, _)) = abandoned {
             self.engine.guest_mut().retire_special(site);
         }
-        deliver(&mut self.engine, Event { vector, error: None, origin: Origin::Instruction })
+        deliver(&mut self.engine, Event { vector, error: None, origin: Origin::Instruction(address) })
     }
 }

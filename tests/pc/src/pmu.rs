@@ -30,6 +30,7 @@ pub struct Pmu {
     /// Boundaries after which the model has to be told again, at the latest.
     due_boundaries: u64,
     is_counting: bool,
+    is_intel: bool,
 }
 
 impl Pmu {
@@ -40,7 +41,13 @@ impl Pmu {
         if let Some(flaw) = flaw {
             model = model.with_flaw(flaw);
         }
-        Self { model, told: ByLevel::default(), due_boundaries: u64::MAX, is_counting: false }
+        Self {
+            model,
+            told: ByLevel::default(),
+            due_boundaries: u64::MAX,
+            is_counting: false,
+            is_intel: profile.is_intel(),
+        }
     }
 
     /// Returns the model, as of the last access.
@@ -76,7 +83,7 @@ impl Pmu {
             for (level, privilege) in [(USER, Privilege::User), (KERNEL, Privilege::Kernel)] {
                 let news = totals[level] - self.told[level];
                 for signal in &signals[..count] {
-                    let events = news.of(*signal);
+                    let events = news.of(*signal, self.is_intel);
                     if events > 0 {
                         self.model.happen(*signal, events, privilege);
                     }
@@ -90,7 +97,9 @@ impl Pmu {
     pub fn plan(&mut self, boundaries: u64) {
         self.is_counting = !self.model.running().is_empty();
         let is_under_way = self.model.steps_to_delivery() != u64::MAX;
-        let slack = |next: nmiprof_pmu::model::NextOverflow| (next.events - 1) / Counts::most_per_instruction(next.signal);
+        let slack = |next: nmiprof_pmu::model::NextOverflow| {
+            (next.events - 1) / Counts::most_per_instruction(next.signal)
+        };
         let shortest = self.model.next_overflows().map(slack).min();
         let slack = if is_under_way { Some(0) } else { shortest };
         self.due_boundaries = slack.map_or(u64::MAX, |slack| boundaries.saturating_add(slack.max(1)));

@@ -44,6 +44,16 @@ pub enum Stop {
     Exit,
 }
 
+/// Where the truth is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attribution {
+    /// At the instruction that caused the event.
+    #[default]
+    Own,
+    /// At the one after it, which is where a sample without skid falls.
+    Next,
+}
+
 /// An instruction that is being executed.
 #[derive(Clone, Copy, Debug)]
 struct Current {
@@ -83,6 +93,9 @@ pub struct Watch {
     /// How often `iret` faulted.
     pub iret_faults: u64,
     current: Option<Current>,
+    /// What was counted last, where it is attributed to the next instruction.
+    carried: Option<Counts>,
+    attribution: Attribution,
     level: usize,
     /// Root of the address space, as user addresses are looked up; 0 in the kernel.
     root: u64,
@@ -96,7 +109,14 @@ pub struct Watch {
 impl Watch {
     /// Surrounds a CPU with these.
     #[must_use]
-    pub fn new(sites: Sites, pmu: Pmu, clock_hz: u64, iret_fault: IretFault, has_cache: bool) -> Self {
+    pub fn new(
+        sites: Sites,
+        pmu: Pmu,
+        clock_hz: u64,
+        iret_fault: IretFault,
+        has_cache: bool,
+        attribution: Attribution,
+    ) -> Self {
         Self {
             sites,
             totals: ByLevel::default(),
@@ -112,6 +132,8 @@ impl Watch {
             iret_fault,
             iret_faults: 0,
             current: None,
+            carried: None,
+            attribution,
             level: KERNEL,
             root: 0,
             is_shadowed: false,
@@ -119,7 +141,7 @@ impl Watch {
             needs_attention: false,
             cache: has_cache.then(Cache::default),
             predictor: Predictor::default(),
-                }
+        }
     }
 }
 
@@ -186,8 +208,12 @@ impl Watch {
     }
 
     /// Takes note that the privilege level may have changed.
-    pub fn level_changed(&mut self, privilege: u32) {
-        self.level = if privilege == 0 { KERNEL } else { USER };
+    ///
+    /// `root` is the address space in which user addresses mean something.
+    pub fn level_changed(&mut self, privilege: u32, root: u64) {
+        let is_kernel = privilege == 0;
+        self.level = if is_kernel { KERNEL } else { USER };
+        self.root = if is_kernel { 0 } else { root };
     }
 
     /// Finds out anew what may interrupt the CPU.
@@ -256,13 +282,18 @@ impl Watch {
         match kind {
             Kind::InterruptReturn => {
                 self.nmi.unmask();
-                self.level_changed(registers.state().privilege());
+                self.look_at_level(registers);
             }
-            Kind::SystemReturn => self.level_changed(registers.state().privilege()),
+            Kind::SystemReturn => self.look_at_level(registers),
             Kind::Shadow => self.is_shadowed = true,
             Kind::Plain | Kind::Repeated | Kind::Special(_) => (),
         }
         self.devices_changed();
+    }
+
+    fn look_at_level(&mut self, registers: &mut Registers) {
+        let state = registers.state();
+        self.level_changed(state.privilege(), state.control[3]);
     }
 
     /// Returns what an instruction counts whatever happens to it.
@@ -284,7 +315,10 @@ impl Watch {
         self.clock += counts.cycles;
         self.totals[self.level] += counts;
         if self.pmu.is_counting() {
-            self.sites.get_mut(site).counts += counts;
+            match self.attribution {
+                Attribution::Own => self.sites.get_mut(site).counts += counts,
+                Attribution::Next => self.carried = Some(self.carried.unwrap_or_default() + counts),
+            }
         }
     }
 
@@ -339,6 +373,9 @@ impl Watch {
     #[inline]
     fn begin(&mut self, registers: &mut Registers, address: u64) -> Flow {
         let site = self.sites.index(self.root, address);
+        if let Some(counts) = self.carried.take() {
+            self.sites.get_mut(site).counts += counts;
+        }
         if self.sites.get(site).decoded.len == 0 {
             self.decode(registers, site, address);
         }
@@ -391,6 +428,7 @@ impl Watch {
             }
         }
         let is_label = self.sites.get(site).decoded.is_label;
-        self.sites.get_mut(site).decoded = crate::cpu::decode::Decoded { is_label, ..decode(&bytes, address, bitness) };
+        self.sites.get_mut(site).decoded =
+            crate::cpu::decode::Decoded { is_label, ..decode(&bytes, address, bitness) };
     }
 }

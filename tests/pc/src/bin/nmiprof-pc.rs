@@ -51,7 +51,11 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         }
     };
     tell(&machine, &stopped, start);
-    Ok(if stopped == Stopped::Exit(nmiprof_wire::ExitCode::Success as u32) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if stopped == Stopped::Exit(nmiprof_wire::ExitCode::Success as u32) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn tell(machine: &Machine, stopped: &Stopped, start: Instant) {
@@ -88,7 +92,9 @@ fn parse() -> Result<Args, Box<dyn Error>> {
         }
         let value = words.next().ok_or(USAGE)?;
         match word.as_str() {
-            "--profile" => args.config.profile = profiles::find(&value).ok_or_else(|| unknown_profile(&value))?,
+            "--profile" => {
+                args.config.profile = profiles::find(&value).ok_or_else(|| unknown_profile(&value))?
+            }
             "--append" => args.config.command_line = value,
             "--unix" => args.unix = Some(value.into()),
             "--capture" => args.capture = Some(value.into()),

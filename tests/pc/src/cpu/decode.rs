@@ -171,5 +171,9 @@ fn is_branch(flow: FlowControl) -> bool {
 
 /// Returns the number of a register, as in an instruction's encoding.
 fn number(register: Register) -> u8 {
-    if register.is_gpr() { u8::try_from(register.full_register().number()).unwrap_or(NO_REGISTER) } else { NO_REGISTER }
+    if register.is_gpr() {
+        u8::try_from(register.full_register().number()).unwrap_or(NO_REGISTER)
+    } else {
+        NO_REGISTER
+    }
 }

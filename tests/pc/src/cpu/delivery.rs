@@ -47,8 +47,8 @@ pub enum Origin {
     Outside,
     /// An exception.
     Exception,
-    /// An INT instruction, which the gate's privilege level has to allow.
-    Instruction,
+    /// An INT instruction at this address, which the gate's privilege level has to allow.
+    Instruction(u64),
 }
 
 /// The CPU could deliver neither the event nor a double fault: it shuts down.
@@ -75,7 +75,11 @@ fn try_deliver(engine: &mut Engine<Watch>, event: Event) -> Option<()> {
     let mut state = engine.state();
     let (root, flags) = (state.control[3], engine.rflags());
     let gate = read_gate(engine, &state, event.vector)?;
-    if event.origin == Origin::Instruction && gate.privilege < state.privilege() {
+    if let Origin::Instruction(address) = event.origin
+        && gate.privilege < state.privilege()
+    {
+        state.rip = address;
+        engine.set_state(&state);
         let error = u32::from(event.vector) * 8 + 2;
         return try_deliver(
             engine,
@@ -95,7 +99,7 @@ fn try_deliver(engine: &mut Engine<Watch>, event: Event) -> Option<()> {
     cleared |= if gate.is_trap { 0 } else { INTERRUPT_FLAG };
     state.rflags_rest &= !cleared;
     engine.set_state(&state);
-    engine.guest_mut().level_changed(state.privilege());
+    engine.guest_mut().level_changed(state.privilege(), state.control[3]);
     Some(())
 }
 
@@ -115,8 +119,7 @@ fn enter(state: &mut CpuState, gate: &Gate, sp: u64) {
 
 /// Tells whether RIP is that of the instruction itself: then RF is set in the frame.
 fn is_fault(event: Event) -> bool {
-    event.origin == Origin::Exception
-        && !matches!(event.vector, DEBUG | BREAKPOINT | OVERFLOW | DOUBLE_FAULT)
+    event.origin == Origin::Exception && !matches!(event.vector, DEBUG | BREAKPOINT | OVERFLOW | DOUBLE_FAULT)
 }
 
 /// What a gate says.

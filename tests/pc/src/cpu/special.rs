@@ -132,6 +132,6 @@ fn system_call(engine: &mut Engine<Watch>, mut state: CpuState, next: u64) -> Ou
     let mask = engine.msr(FMASK);
     engine.set_state(&state);
     engine.set_rflags(flags & !mask & !RESUME_FLAG);
-    engine.guest_mut().level_changed(0);
+    engine.guest_mut().level_changed(0, 0);
     Outcome::Done
 }

@@ -159,7 +159,9 @@ impl LocalApic {
     /// Returns the vector that is to be taken next.
     #[must_use]
     pub fn asking(&self) -> Option<u8> {
-        let highest = (0..=u8::MAX).rev().find(|vector| self.requests[usize::from(vector >> 6)] >> (vector & 63) & 1 != 0);
+        let highest = (0..=u8::MAX)
+            .rev()
+            .find(|vector| self.requests[usize::from(vector >> 6)] >> (vector & 63) & 1 != 0);
         highest.filter(|vector| self.in_service.is_none_or(|other| vector >> 4 > other >> 4))
     }
 

@@ -54,7 +54,9 @@ impl Devices {
     pub fn read(&mut self, port: u16, now: u64) -> u32 {
         match port {
             PIT_CHANNEL_0..=PIT_CHANNEL_2 => u32::from(self.pit.read(usize::from(port - PIT_CHANNEL_0), now)),
-            PORT_B => u32::from(self.port_b | if self.pit.is_channel_2_done(now) { PORT_B_CHANNEL_2_OUTPUT } else { 0 }),
+            PORT_B => u32::from(
+                self.port_b | if self.pit.is_channel_2_done(now) { PORT_B_CHANNEL_2_OUTPUT } else { 0 },
+            ),
             0x21 => u32::from(self.pic.mask()),
             _ if port.wrapping_sub(COM1) < 8 => u32::from(self.uart.read(port - COM1)),
             _ => UNCONNECTED,

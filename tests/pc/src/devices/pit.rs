@@ -39,7 +39,9 @@ impl Pit {
 
     /// Writes the command register.
     pub fn command(&mut self, value: u8, now: u64) {
-        let Some(number) = self.channels.get(usize::from(value >> 6)).map(|_| usize::from(value >> 6)) else { return };
+        let Some(number) = self.channels.get(usize::from(value >> 6)).map(|_| usize::from(value >> 6)) else {
+            return;
+        };
         if value & 0b11_0000 == 0 {
             let count = self.count(number, now);
             self.channels[number].latched.get_or_insert(count);

@@ -2,11 +2,13 @@
 //!
 //! - [`cost`]: the model of time;
 //! - [`cache`], [`branches`]: what memory accesses and branches add to it;
+//! - [`raw`]: events that have a code and no name;
 //! - [`sites`]: the truth, kept per address.
 
 pub mod branches;
 pub mod cache;
 pub mod cost;
+pub mod raw;
 pub mod sites;
 
 use std::ops::{Add, AddAssign, Sub};
@@ -44,9 +46,9 @@ pub struct Counts {
 const SLOTS_PER_CYCLE: u64 = 4;
 
 impl Counts {
-    /// Returns how often what a counter counts has happened.
+    /// Returns how often what a counter of a vendor's counts has happened.
     #[must_use]
-    pub const fn of(&self, signal: Signal) -> u64 {
+    pub const fn of(&self, signal: Signal, is_intel: bool) -> u64 {
         match signal {
             Signal::Instructions => self.instructions,
             Signal::UnhaltedCycles | Signal::ReferenceCycles => self.cycles,
@@ -57,7 +59,7 @@ impl Counts {
             Signal::BranchMisses => self.branch_misses,
             Signal::StalledFrontend => self.stalled_frontend,
             Signal::StalledBackend => self.stalled_backend,
-            Signal::Other(_) => 0,
+            Signal::Other(select) => raw::count(select, is_intel, self),
         }
     }
 
@@ -69,9 +71,10 @@ impl Counts {
             Signal::UnhaltedCycles
             | Signal::ReferenceCycles
             | Signal::StalledFrontend
-            | Signal::StalledBackend => cost::CYCLES_MAX,
+            | Signal::StalledBackend
+            | Signal::Other(_) => cost::CYCLES_MAX,
             Signal::LlcReferences | Signal::LlcMisses => sites::OPERANDS_MAX as u64,
-            Signal::Instructions | Signal::Branches | Signal::BranchMisses | Signal::Other(_) => 1,
+            Signal::Instructions | Signal::Branches | Signal::BranchMisses => 1,
         }
     }
 }

@@ -93,7 +93,8 @@ impl Sites {
     /// Returns every counted address with its address space; 0 stands for the kernel.
     pub fn counted(&self) -> impl Iterator<Item = (u64, u64, Counts)> + '_ {
         let text = self.sites.iter().zip(self.text.clone()).map(|(site, address)| (0, address, site.counts));
-        let others = self.others.iter().map(|((root, address), index)| (*root, *address, self.sites[*index].counts));
+        let others =
+            self.others.iter().map(|((root, address), index)| (*root, *address, self.sites[*index].counts));
         text.chain(others).filter(|(_, _, counts)| counts.instructions > 0)
     }
 }
