@@ -238,6 +238,12 @@ impl<G: Guest> Engine<G> {
         unsafe { layout::restore_all(self.registers.uc, self.registers.context, saved) };
     }
 
+    /// Forgets translations of addresses: page tables were changed from outside.
+    pub fn flush_translations(&mut self) {
+        // SAFETY: the control takes no argument.
+        check(unsafe { uc_ctl(self.registers.uc, control_write(ControlType::TLB_FLUSH, 0)) });
+    }
+
     fn map(&mut self) {
         let (uc, data) = (self.registers.uc, self.guest.cast::<c_void>());
         let (memory, bytes) = (self.ram_mut().as_mut_ptr().cast::<c_void>(), self.ram().len());

@@ -82,6 +82,8 @@ impl Run {
         assert_eq!(self.record.damage().frames, 0, "{what}: {log}");
         assert_eq!(self.record.accounts().identity(), Identity::Holds, "{what}: {log}");
         assert!(!self.record.accounts().is_nmi_inconsistent(), "{what}: {log}");
+        let taken = self.machine.watch().nmi.taken;
+        assert_eq!(self.nmi().entries, taken, "{what}: NMIs that the kernel and the CPU counted");
     }
 
     /// Returns the counters of the NMI path.

@@ -9,6 +9,7 @@
 //! | file | what |
 //! |---|---|
 //! | `machine.rs` | [`Machine`]: what tests use, and the loop around the engine |
+//! | `snapshot.rs` | going back, and going on twice |
 //! | `watch.rs` | what happens at each instruction boundary: the hot path |
 //! | `engine.rs`, `ram.rs` | Unicorn, memory; all unsafe code |
 //! | `cpu/` | decoding, delivery, NMIs, MSRs, CPUID, instructions that the machine executes |
@@ -30,6 +31,7 @@ pub mod harness;
 pub mod machine;
 pub mod pmu;
 pub mod ram;
+pub mod snapshot;
 pub mod watch;
 
 pub use cpu::nmi::IretFault;

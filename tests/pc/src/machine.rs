@@ -92,11 +92,11 @@ pub enum Stopped {
 /// An emulated PC.
 #[derive(Debug)]
 pub struct Machine {
-    engine: Engine<Watch>,
-    kernel: Kernel,
-    label: Option<u64>,
-    is_halted: bool,
-    ended: Option<Stopped>,
+    pub(crate) engine: Engine<Watch>,
+    pub(crate) kernel: Kernel,
+    pub(crate) label: Option<u64>,
+    pub(crate) is_halted: bool,
+    pub(crate) ended: Option<Stopped>,
 }
 
 impl Machine {
@@ -177,21 +177,6 @@ impl Machine {
             self.inject_nmi();
         }
         lets_through
-    }
-
-    /// Makes a copy that goes on by itself: the same guest, registers, devices and counts.
-    #[must_use]
-    pub fn fork(&mut self) -> Self {
-        let saved = self.engine.save();
-        let mut engine = Engine::new(self.engine.ram().clone(), self.engine.guest().clone());
-        engine.restore(&saved);
-        Self {
-            engine,
-            kernel: self.kernel.clone(),
-            label: self.label,
-            is_halted: self.is_halted,
-            ended: self.ended.clone(),
-        }
     }
 
     /// Returns the machine around the CPU: devices, NMI input, PMU, counts.

@@ -4,8 +4,8 @@
 //! that the counts depend on the addresses that the program touches, and that the machine knows them exactly.
 
 const LINE_BYTES_LOG2: u32 = 6;
-const FIRST_LINES: usize = 512;
-const LAST_LINES: usize = 4096;
+const FIRST_LINES: usize = 256;
+const LAST_LINES: usize = 1024;
 
 /// What one access was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +62,9 @@ mod tests {
         let mut cache = Cache::default();
         assert_eq!(cache.touch(0x1000), Hit::Memory);
         assert_eq!(cache.touch(0x1038), Hit::First);
-        assert_eq!(cache.touch(0x1000 + (512 << 6)), Hit::Memory, "the same place of the first level");
+        assert_eq!(cache.touch(0x1000 + (256 << 6)), Hit::Memory, "the same place of the first level");
         assert_eq!(cache.touch(0x1000), Hit::Last);
-        assert_eq!(cache.touch(0x1000 + (4096 << 6)), Hit::Memory, "the same place of both");
+        assert_eq!(cache.touch(0x1000 + (1024 << 6)), Hit::Memory, "the same place of both");
         assert_eq!(cache.touch(0x1000), Hit::Memory);
     }
 }

@@ -27,7 +27,7 @@ pub struct Site {
 pub type SiteIndex = usize;
 
 /// All sites.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Sites {
     text: Range<u64>,
     sites: Vec<Site>,
