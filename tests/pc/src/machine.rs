@@ -34,7 +34,7 @@ pub struct Config {
     pub profile: &'static Profile,
     /// A way in which its PMU lies.
     pub flaw: Option<Flaw>,
-    /// Events between an overflow and its NMI: any that a counter counts.
+    /// Events between an overflow and its NMI: any that a counter counts, or instructions while none counts.
     pub latency_events: u64,
     /// What an `iret` that faults does to NMIs.
     pub iret_fault: IretFault,

@@ -90,7 +90,20 @@ impl Pmu {
                 }
             }
         }
+        self.pass_time(totals);
         self.told = *totals;
+    }
+
+    /// Lets time pass for an NMI that is on its way while all counters stand still, as they do when they are frozen.
+    ///
+    /// The model's time is the events that it is told; where there are none, each instruction is one that nobody counts.
+    fn pass_time(&mut self, totals: &ByLevel) {
+        const TIME: Signal = Signal::Other(u64::MAX);
+        let instructions = |of: &ByLevel| of[USER].instructions + of[KERNEL].instructions;
+        if self.model.running().is_empty() && self.model.steps_to_delivery() != u64::MAX {
+            let passed = instructions(totals) - instructions(&self.told);
+            self.model.happen(TIME, passed, Privilege::Kernel);
+        }
     }
 
     /// Finds out when the model has to be told again.

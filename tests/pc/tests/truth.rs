@@ -18,8 +18,11 @@ const SIGMAS: f64 = 4.0;
 const SYSTEMATIC: f64 = 0.002;
 const SAMPLES_MIN: u64 = 700;
 
+/// What the machine counted of an event.
+type Count = fn(&Counts) -> u64;
+
 /// An event, the period at which it is sampled, and the machine's own count of it.
-const EVENTS: [(&str, u32, fn(&Counts) -> u64); 6] = [
+const EVENTS: [(&str, u32, Count); 6] = [
     ("instructions", 5003, |counts| counts.instructions),
     ("cycles", 7001, |counts| counts.cycles),
     ("branches", 1009, |counts| counts.branches),
@@ -33,14 +36,14 @@ fn is_left_out(name: &str) -> bool {
     name.starts_with("nmi_") || !name.contains("workloads::")
 }
 
-fn truth(run: &Run, count: fn(&Counts) -> u64) -> BTreeMap<&str, u64> {
+fn truth(run: &Run, count: Count) -> BTreeMap<&str, u64> {
     let functions = run.machine.kernel().symbols().filter(|(_, range)| range.end - range.start > 1);
     let counted = functions.map(|(name, range)| (name, count(&run.machine.counted_in(range.clone()))));
     counted.filter(|(name, events)| *events > 0 && !is_left_out(name)).collect()
 }
 
 /// How far the samples of a run are from a truth, as a part of the bound, and the function that is worst off.
-fn distance(run: &Run, count: fn(&Counts) -> u64) -> (f64, String) {
+fn distance(run: &Run, count: Count) -> (f64, String) {
     let truth = truth(run, count);
     let sampled = sampled(run);
     let (events, samples) = (truth.values().sum::<u64>(), sampled.values().sum::<u64>());
@@ -69,7 +72,7 @@ fn record(profile: &'static Profile, event: &str, period: u32) -> Run {
     run
 }
 
-fn check(profile: &'static Profile, (event, period, count): (&str, u32, fn(&Counts) -> u64)) {
+fn check(profile: &'static Profile, (event, period, count): (&str, u32, Count)) {
     let run = record(profile, event, period);
     let what = format!("{} {event}", profile.id);
     let (truth, sampled) = (truth(&run, count), sampled(&run));
@@ -104,7 +107,7 @@ fn on_amd_without_it_each_events_samples_fall_where_the_events_happened() {
 #[test]
 fn the_bound_tells_the_events_apart() {
     let run = record(&SKYLAKE, "cycles", 7001);
-    let others: [(&str, fn(&Counts) -> u64); 3] = [
+    let others: [(&str, Count); 3] = [
         ("instructions", |counts| counts.instructions),
         ("branches", |counts| counts.branches),
         ("cache-references", |counts| counts.cache_references),
