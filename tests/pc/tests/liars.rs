@@ -13,11 +13,6 @@ use nmiprof_wire::ExitCode;
 
 const WORDS: &str = "duration_ns=20000000 period=5003 workload=sort,chase";
 
-/// Events between overflow and NMI that are more than those of the whole handler. Where two counters overflow within
-/// that time, the handler of the first NMI takes both, and the second NMI comes long after, to other code: it is
-/// unknown, and no rule could know it. Nothing may be lost all the same.
-const FAR_TOO_LATE: u64 = 700;
-
 fn flawed(profile: &'static Profile, flaw: Flaw, words: &str) -> Run {
     run(&Config { flaw: Some(flaw), ..config(profile, words) })
 }
@@ -93,17 +88,20 @@ fn what_else_a_pmu_may_lie_about_ends_in_a_verdict() {
 fn nmis_that_come_late_lose_no_overflow_and_are_all_known() {
     let mut late = 0;
     for profile in [&PENRYN, &SKYLAKE, &ZEN2, &ZEN4] {
-        for latency_events in [3, 40, 120, FAR_TOO_LATE] {
+        for latency_events in [3, 40, 700] {
             let words = format!("{WORDS} events=instructions,cycles tick_hz=2000");
             let run = run(&Config { latency_events, ..config(profile, &words) });
             let what = format!("{} {latency_events}", profile.id);
             run.assert_sound(&what);
             let nmi = run.nmi();
-            assert!(nmi.unknown == 0 || latency_events == FAR_TOO_LATE, "{what}: {nmi:?}");
+            assert_eq!(nmi.unknown, 0, "{what}: {nmi:?}");
+            late += nmi.swallowed;
             late += run.record.pmu().counters().map(|counters| counters.late).sum::<u64>();
             println!("{what}: {} samples, {nmi:?}", run.samples.len());
         }
     }
-    println!("{late} late NMIs");
-    assert!(late > 0, "late NMIs were seen");
+    println!(
+        "{late} NMIs came for an overflow that another one had brought, or after their counter was stopped"
+    );
+    assert!(late > 0, "NMIs did come late");
 }

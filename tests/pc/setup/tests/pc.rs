@@ -84,7 +84,7 @@ fn run_tests() -> ExitCode {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["test", "--release", "--package", PACKAGE])
+        .args(["test", "--release", "--no-fail-fast", "--package", PACKAGE])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command.arg("--").args(env::args_os().skip(1));
     match command.status() {
