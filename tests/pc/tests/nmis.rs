@@ -46,7 +46,7 @@ impl Stage {
     fn set(entry: &str, words: &str, iret_fault: IretFault) -> Self {
         let config = config(&SKYLAKE, &format!("{WORDS} nmi={entry} {words}"));
         // Going back copies all of RAM: as little of it as will do.
-        let mut machine = Machine::new(&Config { iret_fault, memory_mib: 16, ..config });
+        let mut machine = Machine::new(&Config { iret_fault, memory_mib: 24, ..config });
         let suffix = if words.contains("unmask=early") { "_early" } else { "" };
         assert_eq!(
             machine.run_to_symbol("nmiprof_kernel::workloads::sort::insertion_sort", LIMIT),

@@ -47,7 +47,8 @@ fn samples_of_user_code_fall_into_user_code_and_the_kernels_into_the_kernel() {
             of(1).count()
         );
         assert_eq!(strays, 0, "{}: user events in the kernel", profile.id);
-        assert!(delayed * 8 <= of(1).count(), "{}: kernel events in user code", profile.id);
+        // How many depends on the handler's length and the period: most of the kernel's events here are the handler's own.
+        assert!(delayed * 4 <= of(1).count(), "{}: kernel events in user code", profile.id);
     }
 }
 
