@@ -1,0 +1,120 @@
+//! Boots the kernel on the emulated PC, with its serial line on a socket or in a file.
+//!
+//! `nmiprof-pc --profile zen4 --unix /tmp/line` waits for `nmiprof record -i unix:/tmp/line`, and then boots.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use nmiprof_pc::{Config, IretFault, Machine, Stopped};
+use nmiprof_pmu::profiles;
+
+const USAGE: &str = "usage: nmiprof-pc [--profile ID] [--append WORDS] [--iret-fault keeps|unmasks] [--limit N] \
+                     [--no-cache] (--unix PATH | --capture FILE)";
+/// Boundaries between two looks at the serial line.
+const SLICE: u64 = 1_000_000;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("nmiprof-pc: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What the command line asks for.
+struct Args {
+    config: Config,
+    unix: Option<PathBuf>,
+    capture: Option<PathBuf>,
+    limit: u64,
+}
+
+fn run() -> Result<ExitCode, Box<dyn Error>> {
+    let args = parse()?;
+    let mut line = open_line(&args)?;
+    let mut machine = Machine::new(&args.config);
+    let start = Instant::now();
+    let mut left = args.limit;
+    let stopped = loop {
+        let stopped = machine.run(SLICE.min(left));
+        left = left.saturating_sub(SLICE);
+        line.write_all(&machine.take_sent())?;
+        if stopped != Stopped::Limit || left == 0 {
+            break stopped;
+        }
+    };
+    tell(&machine, &stopped, start);
+    Ok(if stopped == Stopped::Exit(nmiprof_wire::ExitCode::Success as u32) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn tell(machine: &Machine, stopped: &Stopped, start: Instant) {
+    let boundaries = machine.watch().boundaries;
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!(
+        "nmiprof-pc: {stopped:?} after {boundaries} instructions in {seconds:.2} s ({:.1} million/s), {} NMIs",
+        boundaries as f64 / seconds / 1e6,
+        machine.watch().nmi.taken
+    );
+}
+
+fn open_line(args: &Args) -> Result<Box<dyn Write>, Box<dyn Error>> {
+    match (&args.unix, &args.capture) {
+        (Some(path), None) => {
+            let listener = UnixListener::bind(path)?;
+            eprintln!("nmiprof-pc: waiting at unix:{}", path.display());
+            let (stream, _) = listener.accept()?;
+            std::fs::remove_file(path)?;
+            Ok(Box::new(stream))
+        }
+        (None, Some(path)) => Ok(Box::new(File::create(path)?)),
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn parse() -> Result<Args, Box<dyn Error>> {
+    let mut args = Args { config: Config::default(), unix: None, capture: None, limit: u64::MAX };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        if word == "--no-cache" {
+            args.config.has_cache = false;
+            continue;
+        }
+        let value = words.next().ok_or(USAGE)?;
+        match word.as_str() {
+            "--profile" => {
+                args.config.profile = profiles::find(&value).ok_or_else(|| unknown_profile(&value))?
+            }
+            "--append" => args.config.command_line = value,
+            "--unix" => args.unix = Some(value.into()),
+            "--capture" => args.capture = Some(value.into()),
+            "--limit" => args.limit = value.parse()?,
+            "--iret-fault" => args.config.iret_fault = iret_fault(&value)?,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    Ok(args)
+}
+
+fn iret_fault(word: &str) -> Result<IretFault, &'static str> {
+    match word {
+        "keeps" => Ok(IretFault::Keeps),
+        "unmasks" => Ok(IretFault::Unmasks),
+        _ => Err(USAGE),
+    }
+}
+
+fn unknown_profile(name: &str) -> String {
+    let known: Vec<_> = profiles::ALL.iter().map(|profile| profile.id).collect();
+    format!("no profile `{name}`; known: {}", known.join(", "))
+}

@@ -1,0 +1,117 @@
+//! Model-specific registers: those that the engine acts by go to it, those of the local APIC to that, the rest to the
+//! PMU model, which knows what is #GP.
+
+use nmiprof_pmu::MsrBus as _;
+
+use crate::devices::lapic::{Sent, register};
+use crate::engine::{APIC_BASE, Engine};
+use crate::watch::Watch;
+
+const TIME: u32 = 0x10;
+const APIC_BASE_REGISTER: u32 = 0x1b;
+const X2APIC_FIRST: u32 = 0x800;
+const X2APIC_LAST: u32 = 0x83f;
+const PAGE_ATTRIBUTES: u32 = 0x277;
+const EFER: u32 = 0xc000_0080;
+/// STAR, LSTAR, CSTAR, FMASK.
+const SYSTEM_CALL: std::ops::RangeInclusive<u32> = 0xc000_0081..=0xc000_0084;
+/// The bases of FS and GS, and the kernel's.
+const BASES: std::ops::RangeInclusive<u32> = 0xc000_0100..=0xc000_0102;
+const X2APIC_ENABLED: u64 = 1 << 10;
+const APIC_ENABLED: u64 = 1 << 11;
+const BOOT_CPU: u64 = 1 << 8;
+
+/// The registers that are neither the engine's nor the PMU's.
+#[derive(Clone, Debug)]
+pub struct Msrs {
+    apic_base: u64,
+    page_attributes: u64,
+}
+
+impl Default for Msrs {
+    fn default() -> Self {
+        Self { apic_base: APIC_BASE | APIC_ENABLED | BOOT_CPU, page_attributes: 0x0007_0406_0007_0406 }
+    }
+}
+
+impl Msrs {
+    const fn is_x2apic(&self) -> bool {
+        self.apic_base & X2APIC_ENABLED != 0
+    }
+}
+
+/// Reads a register; `None` is #GP.
+pub fn read(engine: &mut Engine<Watch>, number: u32) -> Option<u64> {
+    if number == EFER || SYSTEM_CALL.contains(&number) || BASES.contains(&number) {
+        return Some(engine.msr(number));
+    }
+    let watch = engine.guest_mut();
+    match number {
+        TIME => Some(watch.clock),
+        APIC_BASE_REGISTER => Some(watch.msrs.apic_base),
+        PAGE_ATTRIBUTES => Some(watch.msrs.page_attributes),
+        X2APIC_FIRST..=X2APIC_LAST => read_apic(watch, (number - X2APIC_FIRST) << 4),
+        _ => watch.with_pmu(|model| model.read(number)).ok(),
+    }
+}
+
+/// Writes a register; `None` is #GP.
+pub fn write(engine: &mut Engine<Watch>, number: u32, value: u64) -> Option<()> {
+    if number == EFER || SYSTEM_CALL.contains(&number) || BASES.contains(&number) {
+        engine.set_msr(number, value);
+        return Some(());
+    }
+    let watch = engine.guest_mut();
+    match number {
+        APIC_BASE_REGISTER => watch.msrs.apic_base = value,
+        PAGE_ATTRIBUTES => watch.msrs.page_attributes = value,
+        X2APIC_FIRST..=X2APIC_LAST => return write_apic(watch, (number - X2APIC_FIRST) << 4, value),
+        _ => return watch.with_pmu(|model| model.write(number, value)).ok(),
+    }
+    Some(())
+}
+
+fn read_apic(watch: &mut Watch, offset: u32) -> Option<u64> {
+    let is_there = watch.msrs.is_x2apic() && offset != register::COMMAND_HIGH;
+    is_there.then(|| match offset {
+        register::LVT_PERFORMANCE => u64::from(watch.with_pmu(|model| model.read_lvtpc())),
+        _ => u64::from(watch.devices.apic.read(offset, watch.clock)),
+    })
+}
+
+/// Vector, delivery mode and mask: the rest of an LVT entry is reserved.
+const LVT_RESERVED: u64 = !0x1_07ff;
+
+fn write_apic(watch: &mut Watch, offset: u32, value: u64) -> Option<()> {
+    if !watch.msrs.is_x2apic() || offset == register::COMMAND_HIGH {
+        return None;
+    }
+    if offset == register::LVT_PERFORMANCE {
+        let entry = u32::try_from(value).ok().filter(|_| value & LVT_RESERVED == 0)?;
+        watch.with_pmu(|model| model.write_lvtpc(entry));
+        return Some(());
+    }
+    let sent = watch.devices.apic.write_msr(offset, value, watch.clock)?;
+    watch.take_command(sent);
+    Some(())
+}
+
+/// Reads a register of the local APIC in memory.
+pub fn read_apic_memory(watch: &mut Watch, offset: u32) -> u32 {
+    match offset {
+        register::LVT_PERFORMANCE => watch.with_pmu(|model| model.read_lvtpc()),
+        _ => watch.devices.apic.read(offset, watch.clock),
+    }
+}
+
+/// Writes a register of the local APIC in memory.
+pub fn write_apic_memory(watch: &mut Watch, offset: u32, value: u32) {
+    let sent = match offset {
+        register::LVT_PERFORMANCE => {
+            watch.with_pmu(|model| model.write_lvtpc(value));
+            Sent::Nothing
+        }
+        _ => watch.devices.apic.write(offset, value, watch.clock),
+    };
+    watch.take_command(sent);
+}

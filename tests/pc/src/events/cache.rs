@@ -1,0 +1,70 @@
+//! A small cache model: which data accesses reach the last-level cache, and which of those miss it.
+//!
+//! Two direct-mapped levels with lines of 64 bytes, by virtual address. It is no model of any part: what matters is
+//! that the counts depend on the addresses that the program touches, and that the machine knows them exactly.
+
+const LINE_BYTES_LOG2: u32 = 6;
+const FIRST_LINES: usize = 256;
+const LAST_LINES: usize = 1024;
+
+/// What one access was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// In the first level.
+    First,
+    /// In the last level: a reference.
+    Last,
+    /// In memory: a reference and a miss.
+    Memory,
+}
+
+/// Both levels; each place holds the number of a line, and 0 is none.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    first: Vec<u64>,
+    last: Vec<u64>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { first: vec![0; FIRST_LINES], last: vec![0; LAST_LINES] }
+    }
+}
+
+impl Cache {
+    /// Looks an address up, and keeps its line.
+    #[inline]
+    pub fn touch(&mut self, address: u64) -> Hit {
+        let line = address >> LINE_BYTES_LOG2 | 1 << 63;
+        if place(&mut self.first, line) {
+            Hit::First
+        } else if place(&mut self.last, line) {
+            Hit::Last
+        } else {
+            Hit::Memory
+        }
+    }
+}
+
+/// Puts a line in its place; tells whether it was there.
+#[inline]
+fn place(lines: &mut [u64], line: u64) -> bool {
+    let index = usize::try_from(line).unwrap_or(0) & (lines.len() - 1);
+    std::mem::replace(&mut lines[index], line) == line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cache, Hit};
+
+    #[test]
+    fn a_line_is_missed_once_and_then_found_until_another_takes_its_place() {
+        let mut cache = Cache::default();
+        assert_eq!(cache.touch(0x1000), Hit::Memory);
+        assert_eq!(cache.touch(0x1038), Hit::First);
+        assert_eq!(cache.touch(0x1000 + (256 << 6)), Hit::Memory, "the same place of the first level");
+        assert_eq!(cache.touch(0x1000), Hit::Last);
+        assert_eq!(cache.touch(0x1000 + (1024 << 6)), Hit::Memory, "the same place of both");
+        assert_eq!(cache.touch(0x1000), Hit::Memory);
+    }
+}

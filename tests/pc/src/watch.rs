@@ -1,0 +1,434 @@
+//! What happens at each instruction boundary: the instruction before it retires and is counted, and the one after it
+//! is looked at. This is the hot path: it runs for every instruction.
+//!
+//! The engine stops where something has to be done that changes registers; [`Watch::stop`] says what, and the machine
+//! does it. An instruction that raises an exception does not retire: its boundary has no successor.
+
+use nmiprof_pmu::model::Model;
+
+use crate::cpu::decode::{Kind, Special, decode};
+use crate::cpu::msr::{self, Msrs};
+use crate::cpu::nmi::{IretFault, NmiLine};
+use crate::devices::Devices;
+use crate::devices::lapic::Sent;
+use crate::engine::{Flow, Guest, Registers};
+use crate::events::branches::Predictor;
+use crate::events::cache::{Cache, Hit};
+use crate::events::sites::{SiteIndex, Sites};
+use crate::events::{Counts, cost};
+use crate::pmu::{ByLevel, KERNEL, Pmu, USER};
+use crate::ram::Access;
+
+const INTERRUPT_FLAG: u64 = 1 << 9;
+/// Bytes of the longest instruction.
+const INSTRUCTION_BYTES_MAX: usize = 15;
+const MODE_64_BIT: u32 = 1 << 15;
+const CR0_PAGING: u64 = 1 << 31;
+
+/// Why the engine stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// An exception.
+    Raised(u8),
+    /// An NMI is to be taken.
+    Nmi,
+    /// An interrupt is to be taken.
+    Interrupt,
+    /// An instruction is the machine's to execute.
+    Special(Special, SiteIndex),
+    /// A label was reached.
+    Label,
+    /// As many boundaries as were allowed have passed.
+    Limit,
+    /// The guest asked for the end.
+    Exit,
+}
+
+/// Where the truth is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attribution {
+    /// At the instruction that caused the event.
+    #[default]
+    Own,
+    /// At the one after it, which is where a sample without skid falls.
+    Next,
+}
+
+/// An instruction that is being executed.
+#[derive(Clone, Copy, Debug)]
+struct Current {
+    site: SiteIndex,
+    address: u64,
+    /// What its accesses to memory added.
+    extra: Counts,
+}
+
+/// The machine around the CPU, as its instructions see it.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Instructions and what was counted there.
+    pub sites: Sites,
+    /// What was counted in all.
+    pub totals: ByLevel,
+    /// The PMU.
+    pub pmu: Pmu,
+    /// The NMI input.
+    pub nmi: NmiLine,
+    /// The devices.
+    pub devices: Devices,
+    /// Other registers.
+    pub msrs: Msrs,
+    /// Machine time, in cycles; it passes while the CPU is halted, too.
+    pub clock: u64,
+    /// Why the engine stopped last.
+    pub stop: Option<Stop>,
+    /// Boundaries that have passed.
+    pub boundaries: u64,
+    /// Boundary at which the engine stops.
+    pub limit: u64,
+    /// The label at which it does not stop now, for it is there already.
+    pub passed_label: Option<u64>,
+    /// What an `iret` that faults does.
+    pub iret_fault: IretFault,
+    /// How often `iret` faulted.
+    pub iret_faults: u64,
+    current: Option<Current>,
+    /// What was counted last, where it is attributed to the next instruction.
+    carried: Option<Counts>,
+    attribution: Attribution,
+    level: usize,
+    /// Root of the address space, as user addresses are looked up; 0 in the kernel.
+    root: u64,
+    is_shadowed: bool,
+    deadline: u64,
+    needs_attention: bool,
+    cache: Option<Cache>,
+    predictor: Predictor,
+}
+
+impl Watch {
+    /// Surrounds a CPU with these.
+    #[must_use]
+    pub fn new(
+        sites: Sites,
+        pmu: Pmu,
+        clock_hz: u64,
+        iret_fault: IretFault,
+        has_cache: bool,
+        attribution: Attribution,
+    ) -> Self {
+        Self {
+            sites,
+            totals: ByLevel::default(),
+            pmu,
+            nmi: NmiLine::default(),
+            devices: Devices::new(clock_hz),
+            msrs: Msrs::default(),
+            clock: 0,
+            stop: None,
+            boundaries: 0,
+            limit: u64::MAX,
+            passed_label: None,
+            iret_fault,
+            iret_faults: 0,
+            current: None,
+            carried: None,
+            attribution,
+            level: KERNEL,
+            root: 0,
+            is_shadowed: false,
+            deadline: u64::MAX,
+            needs_attention: false,
+            cache: has_cache.then(Cache::default),
+            predictor: Predictor::default(),
+        }
+    }
+}
+
+impl Guest for Watch {
+    #[inline]
+    fn boundary(&mut self, registers: &mut Registers, address: u64) -> Flow {
+        self.boundaries += 1;
+        if let Some(current) = self.current.take() {
+            self.finish(registers, &current, address);
+        }
+        let is_due = self.boundaries >= self.limit
+            || self.boundaries >= self.pmu.due_boundaries()
+            || self.clock >= self.deadline;
+        if (is_due || self.needs_attention) && self.attend(registers) == Flow::Stop {
+            return Flow::Stop;
+        }
+        self.begin(registers, address)
+    }
+
+    fn raised(&mut self, vector: u8) {
+        self.stop = Some(Stop::Raised(vector));
+    }
+
+    fn port_read(&mut self, port: u16, _bytes: u8) -> u32 {
+        self.devices.read(port, self.clock)
+    }
+
+    fn port_write(&mut self, port: u16, _bytes: u8, value: u32) -> Flow {
+        self.devices.write(port, value, self.clock);
+        self.devices_changed();
+        if self.devices.exit.is_none() {
+            return Flow::Go;
+        }
+        self.stop = Some(Stop::Exit);
+        Flow::Stop
+    }
+
+    fn apic_read(&mut self, offset: u32) -> u32 {
+        msr::read_apic_memory(self, offset)
+    }
+
+    fn apic_write(&mut self, offset: u32, value: u32) {
+        msr::write_apic_memory(self, offset, value);
+    }
+}
+
+impl Watch {
+    /// Accesses the PMU's registers, with the model up to date before and its plan after.
+    pub fn with_pmu<R>(&mut self, access: impl FnOnce(&mut Model) -> R) -> R {
+        self.pmu.tell(&self.totals);
+        let result = access(self.pmu.model_mut());
+        self.collect();
+        result
+    }
+
+    /// Takes what the local APIC sends to this CPU.
+    pub fn take_command(&mut self, sent: Sent) {
+        match sent {
+            Sent::Nothing => (),
+            Sent::Nmi => self.nmi.raise(),
+            Sent::Vector(vector) => self.devices.apic.request(vector),
+        }
+        self.devices_changed();
+    }
+
+    /// Takes note that the privilege level may have changed.
+    ///
+    /// `root` is the address space in which user addresses mean something.
+    pub fn level_changed(&mut self, privilege: u32, root: u64) {
+        let is_kernel = privilege == 0;
+        self.level = if is_kernel { KERNEL } else { USER };
+        self.root = if is_kernel { 0 } else { root };
+    }
+
+    /// Finds out anew what may interrupt the CPU.
+    pub fn devices_changed(&mut self) {
+        self.deadline = self.devices.deadline();
+        self.needs_attention = self.is_shadowed || self.nmi.is_deliverable() || self.devices.is_asking();
+    }
+
+    /// Lets an instruction retire that the machine executed, or an INT instruction that was delivered.
+    pub fn retire_special(&mut self, site: SiteIndex) {
+        self.current = None;
+        let counts = self.own_counts(site);
+        self.count(site, counts);
+    }
+
+    /// Gives the instruction up that raised an exception; tells which one it was.
+    pub fn abandon(&mut self) -> Option<(SiteIndex, u64)> {
+        let current = self.current.take()?;
+        if self.sites.get(current.site).decoded.kind == Kind::InterruptReturn {
+            self.iret_faults += 1;
+            if self.iret_fault == IretFault::Unmasks {
+                self.nmi.unmask();
+            }
+        }
+        Some((current.site, current.address))
+    }
+
+    /// Lets time pass in which the CPU is halted, up to the next event of a device; `false` where there is none.
+    pub fn pass_halted(&mut self) -> bool {
+        if self.deadline == u64::MAX {
+            return false;
+        }
+        self.clock = self.clock.max(self.deadline);
+        self.devices.advance(self.clock);
+        self.devices_changed();
+        true
+    }
+
+    /// Retires the instruction before the boundary at `next`.
+    #[inline]
+    fn finish(&mut self, registers: &mut Registers, current: &Current, next: u64) {
+        let decoded = &self.sites.get(current.site).decoded;
+        if decoded.kind == Kind::Repeated && next == current.address {
+            let mut counts = self.own_counts(current.site) + current.extra;
+            counts.instructions = 0;
+            return self.count(current.site, counts);
+        }
+        let mut counts = self.own_counts(current.site) + current.extra;
+        if decoded.is_branch {
+            let taken = next != current.address.wrapping_add(u64::from(decoded.len));
+            counts.taken_branches = u64::from(taken);
+            if self.predictor.misses(current.address, taken, next) {
+                counts.branch_misses = 1;
+                counts.stalled_frontend = cost::MISPREDICTION;
+                counts.cycles += cost::MISPREDICTION;
+            }
+        }
+        let kind = decoded.kind;
+        self.count(current.site, counts);
+        if kind != Kind::Plain {
+            self.finish_kind(registers, kind);
+        }
+    }
+
+    fn finish_kind(&mut self, registers: &mut Registers, kind: Kind) {
+        match kind {
+            Kind::InterruptReturn => {
+                self.nmi.unmask();
+                self.look_at_level(registers);
+            }
+            Kind::SystemReturn => self.look_at_level(registers),
+            Kind::Shadow => self.is_shadowed = true,
+            Kind::Plain | Kind::Repeated | Kind::Special(_) => (),
+        }
+        self.devices_changed();
+    }
+
+    fn look_at_level(&mut self, registers: &mut Registers) {
+        let state = registers.state();
+        self.level_changed(state.privilege(), state.control[3]);
+    }
+
+    /// Returns what an instruction counts whatever happens to it.
+    #[inline]
+    fn own_counts(&self, site: SiteIndex) -> Counts {
+        let decoded = &self.sites.get(site).decoded;
+        Counts {
+            instructions: 1,
+            cycles: u64::from(decoded.cycles),
+            branches: u64::from(decoded.is_branch),
+            loads: u64::from(decoded.loads),
+            stores: u64::from(decoded.stores),
+            ..Counts::default()
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, site: SiteIndex, counts: Counts) {
+        self.clock += counts.cycles;
+        self.totals[self.level] += counts;
+        if self.pmu.is_counting() {
+            match self.attribution {
+                Attribution::Own => self.sites.get_mut(site).counts += counts,
+                Attribution::Next => self.carried = Some(self.carried.unwrap_or_default() + counts),
+            }
+        }
+    }
+
+    /// Does what is due at a boundary.
+    #[cold]
+    fn attend(&mut self, registers: &mut Registers) -> Flow {
+        if self.boundaries >= self.pmu.due_boundaries() {
+            self.pmu.tell(&self.totals);
+            self.collect();
+        }
+        if self.clock >= self.deadline {
+            self.devices.advance(self.clock);
+            self.devices_changed();
+        }
+        if std::mem::take(&mut self.is_shadowed) {
+            self.devices_changed();
+            return self.until_limit();
+        }
+        if self.nmi.is_deliverable() {
+            self.stop = Some(Stop::Nmi);
+            return Flow::Stop;
+        }
+        if self.devices.is_asking() && registers.state().rflags_rest & INTERRUPT_FLAG != 0 {
+            self.stop = Some(Stop::Interrupt);
+            return Flow::Stop;
+        }
+        self.until_limit()
+    }
+
+    fn until_limit(&mut self) -> Flow {
+        if self.boundaries < self.limit {
+            return Flow::Go;
+        }
+        self.stop = Some(Stop::Limit);
+        Flow::Stop
+    }
+
+    /// Takes what the PMU has raised, and plans ahead.
+    fn collect(&mut self) {
+        self.pmu.plan(self.boundaries);
+        for _ in 0..self.pmu.model_mut().take_nmis() {
+            self.nmi.raise();
+        }
+        let interrupts = self.pmu.model_mut().take_interrupts();
+        if interrupts.count > 0 {
+            self.devices.apic.request(interrupts.vector);
+        }
+        self.devices_changed();
+    }
+
+    /// Begins the instruction after the boundary.
+    #[inline]
+    fn begin(&mut self, registers: &mut Registers, address: u64) -> Flow {
+        let site = self.sites.index(self.root, address);
+        if let Some(counts) = self.carried.take() {
+            self.sites.get_mut(site).counts += counts;
+        }
+        if self.sites.get(site).decoded.len == 0 {
+            self.decode(registers, site, address);
+        }
+        let decoded = &self.sites.get(site).decoded;
+        if decoded.is_label && self.passed_label.take() != Some(address) {
+            self.stop = Some(Stop::Label);
+            return Flow::Stop;
+        }
+        if let Kind::Special(special) = decoded.kind {
+            self.stop = Some(Stop::Special(special, site));
+            return Flow::Stop;
+        }
+        let extra = if decoded.operand_count > 0 { self.touch(registers, site) } else { Counts::default() };
+        self.current = Some(Current { site, address, extra });
+        Flow::Go
+    }
+
+    #[inline]
+    fn touch(&mut self, registers: &mut Registers, site: SiteIndex) -> Counts {
+        let mut counts = Counts::default();
+        let Some(cache) = &mut self.cache else { return counts };
+        let general = registers.general();
+        let decoded = &self.sites.get(site).decoded;
+        for operand in &decoded.operands[..usize::from(decoded.operand_count)] {
+            let hit = cache.touch(operand.address(&general));
+            let added = cost::of_access(hit);
+            counts.cache_references += u64::from(hit != Hit::First);
+            counts.cache_misses += u64::from(hit == Hit::Memory);
+            counts.stalled_backend += added;
+            counts.cycles += added;
+        }
+        counts
+    }
+
+    #[cold]
+    fn decode(&mut self, registers: &mut Registers, site: SiteIndex, address: u64) {
+        let state = registers.state();
+        let bitness = if state.mode & MODE_64_BIT != 0 { 64 } else { 32 };
+        let mut bytes = Vec::with_capacity(INSTRUCTION_BYTES_MAX);
+        for offset in 0..INSTRUCTION_BYTES_MAX as u64 {
+            let place = address.wrapping_add(offset);
+            let physical = if state.control[0] & CR0_PAGING == 0 {
+                Some(place)
+            } else {
+                registers.ram().translate(state.control[3], place, Access::Read)
+            };
+            match physical.and_then(|physical| registers.ram().physical(physical, 1)) {
+                Some(byte) => bytes.push(byte[0]),
+                None => break,
+            }
+        }
+        let is_label = self.sites.get(site).decoded.is_label;
+        self.sites.get_mut(site).decoded =
+            crate::cpu::decode::Decoded { is_label, ..decode(&bytes, address, bitness) };
+    }
+}
