@@ -5,7 +5,7 @@
 use nmiprof_wire::{
     Block, BlockEncoder, BlockHeader, CpuTotals, DecodeError, Dispatch, FRAME_BYTES_MAX, FaultReturn, Frame,
     Job, LINE_BYTES_MAX, Line, LvtpcUnmask, NestedReturn, NmiEntry, Options, PmuChoice, RingMode, Sample,
-    Sampling, StackNode, StacksEncoder, Stress, UnknownPolicy, Unmask, decode, encode, stacks,
+    Sampling, SourceChoice, StackNode, StacksEncoder, Stress, UnknownPolicy, Unmask, decode, encode, stacks,
 };
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
@@ -47,6 +47,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             prop::sample::select(Stress::ALL),
             prop::sample::select(Job::ALL),
             prop::sample::select(PmuChoice::ALL),
+            prop::sample::select(SourceChoice::ALL),
         ),
         (prop::sample::select(Line::ALL), prop::sample::select(LvtpcUnmask::ALL)),
     );
@@ -58,7 +59,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             (nested_return, unmask),
             (dispatch, unknown),
             ring,
-            (stress, job, pmu),
+            (stress, job, pmu, source),
             (line, lvtpc),
         ) = choices;
         let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi, (decommit, warn_fault)) = rest;
@@ -81,6 +82,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             stress,
             job,
             pmu,
+            source,
             lvtpc,
             profile: if chains { "skylake" } else { "" },
             events: if chains { "" } else { "{cycles:u,rC0},cpu/event=0x3c,cmask=1/" },
