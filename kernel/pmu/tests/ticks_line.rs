@@ -15,7 +15,10 @@ use proptest::prelude::*;
 const PERIOD: u64 = 10_000;
 /// Longest way of the line's NMI to the CPU.
 const LATENCY_MAX: u64 = 150;
-const LATE_MAX: u64 = 200;
+/// So long a late NMI is expected: as long as that way, and some runs of the handler that mask it.
+const LATE_MAX: u64 = 400;
+/// Longest run of the handler beside others.
+const HANDLER_MAX: u64 = 40;
 
 /// The time of the simulation.
 struct Clock(Cell<u64>);
@@ -78,9 +81,9 @@ fn run(phase: Phase, nmis: &[(u64, Raised)], handler: u64) -> Outcome {
     outcome
 }
 
-/// Places the ticks of a line whose period is that of another clock, some parts in a thousand off, and other NMIs.
-fn nmis(ticks: u64, off_per_mille: i64, latencies: &[u64], others: &[(u64, Raised)]) -> Vec<(u64, Raised)> {
-    let period = PERIOD.checked_add_signed(PERIOD.cast_signed() * off_per_mille / 1000).expect("near");
+/// Places the ticks of a line whose period is that of another clock, some parts in ten thousand off, and other NMIs.
+fn nmis(ticks: u64, off_per_myriad: i64, latencies: &[u64], others: &[(u64, Raised)]) -> Vec<(u64, Raised)> {
+    let period = PERIOD.checked_add_signed(PERIOD.cast_signed() * off_per_myriad / 10_000).expect("near");
     let line = (1..=ticks).zip(latencies.iter().cycle());
     let line = line.map(|(tick, latency)| (tick * period + latency, Raised::Line));
     let mut all: Vec<_> = line.chain(others.iter().copied()).collect();
@@ -113,21 +116,20 @@ proptest! {
     }
 
     #[test]
-    fn known_others_change_no_number_of_overflows_and_leave_few_nmis_unexplained(
-        (phase, off) in phases(), latencies in latencies(), handler in 1..PERIOD / 20,
+    fn known_others_change_no_number_of_overflows_and_leave_no_nmi_unexplained(
+        (phase, off) in phases(), latencies in latencies(), handler in 1..HANDLER_MAX,
         others in others(vec![Raised::Known]),
     ) {
         let outcome = run(phase, &nmis(TICKS, off, &latencies, &others), handler);
         let periods = outcome.overflows + outcome.missed;
         prop_assert!(periods.abs_diff(TICKS) <= 1, "{outcome:?}");
         prop_assert_eq!(outcome.missed, 0);
-        // A dozen of them in the places of a dozen ticks in a row lead a followed phase astray.
-        prop_assert!(outcome.unknown <= others.len() as u64 / 8 + 1, "{outcome:?}");
+        prop_assert_eq!(outcome.unknown, 0);
     }
 
     #[test]
     fn unknown_others_change_no_number_of_overflows(
-        (phase, off) in phases(), latencies in latencies(), handler in 1..PERIOD / 20,
+        (phase, off) in phases(), latencies in latencies(), handler in 1..HANDLER_MAX,
         others in others(vec![Raised::Known, Raised::Unknown]),
     ) {
         let outcome = run(phase, &nmis(TICKS, off, &latencies, &others), handler);
