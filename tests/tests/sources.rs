@@ -215,9 +215,9 @@ fn injected_nmis_are_no_ticks() {
 fn the_scheduler_ticks_beside_every_source() {
     // On `pc` both need the interval timer's input, and the scheduler ticks by the real-time clock.
     for (machine, source) in [("pc", "hpet"), ("pc", "pit"), ("q35", "hpet")] {
-        let words = format!("source={source} freq=2000 tick_hz=2000 duration_ns=20000000000");
+        let words = format!("source={source} freq=10000 tick_hz=2000 duration_ns=20000000000");
         let boot = Boot::image(Image::Main).append(&words).qemu_arg("-M").qemu_arg(machine);
-        let Some(run) = boot.user_program("sieve 5 10").user_program("tree 1000 10").run().passed() else {
+        let Some(run) = boot.user_program("sieve 5 30").user_program("tree 1000 300").run().passed() else {
             return;
         };
         let what = format!("{source} on {machine}");
@@ -242,6 +242,6 @@ fn lines_work_where_time_passes_by_itself() {
         assert_timer(&record, source, source);
         // A busy host lets ticks merge.
         let ticks = run.record.samples() + record.counters.merged;
-        assert!(run.record.samples() > 20 && ticks.abs_diff(100) <= 10, "{source}: {ticks} ticks");
+        assert!(run.record.samples() > 5 && ticks.abs_diff(100) <= 15, "{source}: {ticks} ticks");
     }
 }

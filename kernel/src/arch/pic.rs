@@ -22,6 +22,10 @@ const CASCADE: u8 = 2;
 ///
 /// Relaxed: the controllers' copy is what counts.
 static MASKED: AtomicU16 = AtomicU16::new(u16::MAX);
+/// The primary controller forgets an interrupt as soon as it is taken. An edge at its input for the secondary one that
+/// the secondary knows nothing of is then spurious and over, and does not keep the next one out: QEMU sends the HPET's
+/// there, when that uses the interval timer's input of the I/O APIC.
+const AUTOMATIC_END: u8 = 1 << 1;
 
 /// The four initialization words of each controller: start, first vector, wiring, 8086 mode; then the mask.
 const SEQUENCE: [(u16, u8); 10] = [
@@ -31,7 +35,7 @@ const SEQUENCE: [(u16, u8); 10] = [
     (SECONDARY_DATA, 0x28),
     (PRIMARY_DATA, 1 << 2),
     (SECONDARY_DATA, 2),
-    (PRIMARY_DATA, 1),
+    (PRIMARY_DATA, 1 | AUTOMATIC_END),
     (SECONDARY_DATA, 1),
     (PRIMARY_DATA, 0xff),
     (SECONDARY_DATA, 0xff),

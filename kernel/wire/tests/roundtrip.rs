@@ -5,8 +5,8 @@
 use nmiprof_wire::{
     Aggregate, Block, BlockEncoder, BlockHeader, CpuTotals, DecodeError, Dispatch, FRAME_BYTES_MAX,
     FaultReturn, Frame, Job, LINE_BYTES_MAX, Line, LvtpcUnmask, NestedReturn, NmiEntry, Options, PmuChoice,
-    RingMode, Sample, Sampling, StackNode, StacksEncoder, Stress, Tally, TallyEncoder, TallyEntry,
-    UnknownPolicy, Unmask, decode, encode, stacks,
+    RingMode, Sample, Sampling, SourceChoice, StackNode, StacksEncoder, Stress, Tally, TallyEncoder,
+    TallyEntry, UnknownPolicy, Unmask, decode, encode, stacks,
 };
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
@@ -79,6 +79,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             prop::sample::select(Stress::ALL),
             prop::sample::select(Job::ALL),
             prop::sample::select(PmuChoice::ALL),
+            prop::sample::select(SourceChoice::ALL),
         ),
         (
             prop::sample::select(Line::ALL),
@@ -94,7 +95,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             (nested_return, unmask),
             (dispatch, unknown),
             ring,
-            (stress, job, pmu),
+            (stress, job, pmu, source),
             (line, lvtpc, aggregate),
         ) = choices;
         let (duration_ns, chains, ring_log2, reserve_frames, unsafe_nmi, (decommit, warn_fault)) = rest;
@@ -119,6 +120,7 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             stress,
             job,
             pmu,
+            source,
             lvtpc,
             profile: if chains { "skylake" } else { "" },
             events: if chains { "" } else { "{cycles:u,rC0},cpu/event=0x3c,cmask=1/" },
