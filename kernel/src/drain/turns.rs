@@ -6,8 +6,9 @@
 use alloc::vec::Vec;
 
 use super::Drain;
+use crate::arch::cpu;
 
-/// Records that one CPU may have in a turn, where there are others.
+/// Records that one CPU may have in a turn.
 const RECORDS_PER_TURN: usize = 512;
 
 /// The drains of all CPUs that sample.
@@ -43,21 +44,27 @@ impl Drains {
         &mut self.drains[0]
     }
 
-    /// Sends what waits, where it fills a block and the line has room.
+    /// Sends what waits, where it fills a block and the line has room: each CPU's share at least, and more until
+    /// `deadline`, by this CPU's clock. CPUs that sample faster than this one drains must not keep it from its own work.
     ///
     /// # Panics
     /// If a ring is corrupt.
-    pub fn poll(&mut self) {
-        let len = self.drains.len();
-        let records_max = if len == 1 { usize::MAX } else { RECORDS_PER_TURN };
-        let first = self.first;
-        let turns = (0..len).map(|turn| (first + turn) % len);
+    pub fn poll(&mut self, deadline: u64) {
+        while self.poll_each() && cpu::timestamp() < deadline {}
+    }
+
+    /// Gives every CPU a turn; tells whether one of them had something to send.
+    fn poll_each(&mut self) -> bool {
+        let (len, first) = (self.drains.len(), self.first);
+        let mut has_sent = false;
         // A line that is behind has room for one of them at a time: the next one's turn is then the next CPU's.
-        for index in turns {
-            if self.drains[index].poll(records_max) {
+        for index in (0..len).map(|turn| (first + turn) % len) {
+            if self.drains[index].poll(RECORDS_PER_TURN) {
                 self.first = (index + 1) % len;
+                has_sent = true;
             }
         }
+        has_sent
     }
 
     /// Sends everything that waits; what a line that stands still leaves is given up.

@@ -1,17 +1,17 @@
-//! Whether a line of the machine raises NMIs on every CPU now, those that do not sample included.
+//! Whether a line of the machine raises NMIs on every CPU, those that do not sample included.
 //!
 //! An I/O APIC can address one CPU or all. One that does not sample can't tell the line's NMIs from others, and must not
-//! call them unknown (case 53): while there is such a line, it takes every empty NMI for the line's.
+//! call them unknown (case 53): once there is such a line, it takes every empty NMI for the line's.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// Written by the thread that starts and stops the line, read by NMIs that nothing explains.
-static IS_ON: AtomicBool = AtomicBool::new(false);
+/// Written by the thread that starts the line, read by NMIs that nothing explains.
+static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
 
-/// Says whether a line's NMIs reach every CPU from now on; it does not tick at this moment.
-pub fn set(is_on: bool) {
+/// Says that a line's NMIs reach every CPU from now on; when it stops, one may still be on its way.
+pub fn begin() {
     // Relaxed: the line starts by a store to a device, which comes after this.
-    IS_ON.store(is_on, Ordering::Relaxed);
+    HAS_BEGUN.store(true, Ordering::Relaxed);
 }
 
 /// Tells whether an NMI that found nothing on a CPU without a sampler can be the line's.
@@ -19,5 +19,5 @@ pub fn set(is_on: bool) {
 /// # Context
 /// NMI.
 pub(super) fn explains() -> bool {
-    IS_ON.load(Ordering::Relaxed)
+    HAS_BEGUN.load(Ordering::Relaxed)
 }

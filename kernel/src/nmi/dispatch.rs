@@ -6,10 +6,10 @@
 //! empty NMI is *swallowed* if it is back-to-back and an earlier one in the same row handled more than one
 //! event. After Zickus, "x86, nmi: add in logic to handle multiple events and unknown NMIs" (Linux 3.2).
 //!
-//! Order, on every run: the [local handlers](handlers::ask_local); if none handled anything, system control port B
-//! and the handlers of what it says; if it says nothing, swallowed; else the PMU, whether it was a late one of its own, and the mailbox; else a line
-//! that reaches CPUs which don't sample;
-//! else the first handler for unknown NMIs; else unknown. Each run has exactly one outcome (invariant Dispatch).
+//! Order, on every run: the [local handlers](handlers::ask_local); if none handled anything, a [line](broadcast) that
+//! reaches CPUs which don't sample; else system control port B and the handlers of what it says; if it says nothing,
+//! swallowed; else the PMU, whether it was a late one of its own, and the mailbox; else the first handler for unknown
+//! NMIs; else unknown. Each run has exactly one outcome (invariant Dispatch).
 //!
 //! **Walk-all** asks every local handler, always. **Stop-early** stops at the first that handled something,
 //! unless the NMI is back-to-back: cheaper, but an event that merged into an NMI whose first handler was
@@ -145,7 +145,9 @@ fn explain_empty<const USUAL: bool>(
     sampler: Option<&mut Sampler>,
 ) {
     let counters = &run.nmi.counters;
-    let is_for_others = !USUAL && sampler.is_none() && broadcast::explains();
+    if !USUAL && sampler.is_none() && broadcast::explains() {
+        return counters.handled.increment();
+    }
     match control_port::take_reason() {
         Reason::Busy => counters.reason_busy.increment(),
         Reason::Reported { serr, io_check } => explain_external(&mut run, serr, io_check),
@@ -158,7 +160,7 @@ fn explain_empty<const USUAL: bool>(
         }
         // Asked after that, so that a claim is not used up for what the row explains.
         Reason::None if sampler.is_some_and(Sampler::claims_late) => counters.handled.increment(),
-        Reason::None if run.nmi.mailbox.claims_late() || is_for_others => counters.handled.increment(),
+        Reason::None if run.nmi.mailbox.claims_late() => counters.handled.increment(),
         Reason::None => explain_unknown(dispatcher.unknown, &mut run),
     }
 }

@@ -178,16 +178,21 @@ impl TickSource {
             Device::Hpet(comparator) => Rhythm {
                 period: ticks.into(),
                 phase: Phase::Exact,
-                late_max: comparator.counter_hz() / HPET_LATE_HZ,
+                late_max: self.late_max(ticks.into(), comparator.counter_hz() / HPET_LATE_HZ),
                 ticks_per_overflow,
             },
-            Device::IntervalTimer => Rhythm {
-                period: u64::from(ticks) * tsc_hz / PIT_HZ,
-                phase: Phase::Followed,
-                late_max: tsc_hz / PIT_LATE_HZ,
-                ticks_per_overflow,
-            },
+            Device::IntervalTimer => {
+                let period = u64::from(ticks) * tsc_hz / PIT_HZ;
+                let late_max = self.late_max(period, tsc_hz / PIT_LATE_HZ);
+                Rhythm { period, phase: Phase::Followed, late_max, ticks_per_overflow }
+            }
         }
+    }
+
+    /// Returns how long the own NMI of a tick is expected, by the clock. One of an emulator's several CPUs may have to
+    /// wait for its turn.
+    fn late_max(&self, period: u64, alone: u64) -> u64 {
+        if self.input.destination == Destination::All { alone.max(period / 2) } else { alone }
     }
 
     /// Prepares the clock.
@@ -222,7 +227,9 @@ impl TickSource {
             pit::park();
             linger();
         }
-        broadcast::set(destination == Destination::All);
+        if destination == Destination::All {
+            broadcast::begin();
+        }
         io_apic.route_to_nmi(number, signal, destination);
         match &self.device {
             Device::Hpet(comparator) => comparator.start(period.ticks),
@@ -241,7 +248,6 @@ impl TickSource {
             Device::IntervalTimer => pit::park(),
         }
         linger();
-        broadcast::set(false);
     }
 }
 

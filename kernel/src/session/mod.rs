@@ -5,7 +5,6 @@ mod team;
 
 use alloc::format;
 use alloc::vec::Vec;
-use core::hint::spin_loop;
 
 #[cfg(feature = "selftest")]
 use nmiprof_pmu::engine::Throttle;
@@ -31,6 +30,9 @@ use crate::workloads::Task;
 use crate::{info, report, stream, thread, warning};
 use seat::{Seat, Setup};
 use team::Team;
+
+/// A turn of the drain takes a millisecond at most, if every CPU had its share by then.
+const DRAINS_PER_SECOND: u64 = 1000;
 
 /// Everything that one run needs. It lives on CPU 0.
 pub struct Session {
@@ -128,19 +130,20 @@ impl Session {
     /// there are any, the last one's end is the end. Nobody waits for the line meanwhile.
     pub fn work(&mut self, tasks: &mut [Task]) {
         let end = cpu::timestamp().saturating_add(self.duration_ticks());
-        let ticks = self.has_processes || self.seat.needs_tick || self.team.needs_tick();
+        // Where CPU 0 only drains, the tick is what wakes it.
+        let only_drains = !self.samples_here();
+        let ticks = self.has_processes || only_drains || self.seat.needs_tick || self.team.needs_tick();
         if ticks {
             tick::start(self.seat.cpu.apic, u64::from(self.options.tick_hz), self.tick_source());
         }
-        let tasks = if self.samples_here() { tasks } else { &mut [] };
+        let tasks = if only_drains { &mut [] } else { tasks };
         stream::set_busy(true);
         let mut turns = (0..tasks.len()).cycle();
         while cpu::timestamp() < end && (!self.has_processes || thread::has_running()) {
             match turns.next() {
                 Some(turn) => tasks[turn].step(),
-                None if self.has_processes => thread::wait_for_tick(),
-                None if self.team.is_empty() => break,
-                None => spin_loop(),
+                None if self.has_processes || only_drains => thread::wait_for_tick(),
+                None => break,
             }
             self.tend();
         }
@@ -197,7 +200,7 @@ impl Session {
     fn tend(&mut self) {
         self.seat.cpu.reserve.refill();
         stream::pump();
-        self.drains.poll();
+        self.drains.poll(cpu::timestamp().saturating_add(self.frequencies.tsc_hz / DRAINS_PER_SECOND));
         self.reap();
         self.warn();
         if cpu::timestamp() >= self.next_hello && stream::has_room() {
