@@ -36,7 +36,11 @@ extern "C" fn profile() -> ! {
     }
     let mut workloads = init::workloads(&options);
     let prepared = selftest::prepare(&options);
-    let frequencies = clock::measure(cpu.apic);
+    let frequencies = clock::measure(cpu.apic).unwrap_or_else(|| {
+        report::configuration(format_args!(
+            "there is no interval timer (8254) that counts: nothing tells how fast the clocks run"
+        ))
+    });
     let madt = ACPI.get().and_then(|tables| tables.as_ref().ok()?.madt.as_ref().ok());
     let memory = BOOT.get().map(BootInfo::memory);
     let cpus = smp::start_all(cpu, madt, memory, options, frequencies.tsc_hz);

@@ -29,6 +29,8 @@ pub struct Boot {
     programs: Vec<Vec<String>>,
     module: Vec<u8>,
     medium: Option<Medium>,
+    machine: Option<String>,
+    cpu: Option<String>,
     cpus: u16,
     memory: Size,
     icount: bool,
@@ -53,6 +55,8 @@ impl Boot {
             programs: Vec::new(),
             module: Vec::new(),
             medium: None,
+            machine: None,
+            cpu: None,
             cpus: 1,
             memory: Size::mib(256),
             icount: true,
@@ -93,6 +97,18 @@ impl Boot {
     /// Boots from this medium, which has its own image, command line and programs on it.
     pub fn medium(mut self, medium: Medium) -> Self {
         self.medium = Some(medium);
+        self
+    }
+
+    /// Sets the machine type, in QEMU's words.
+    pub fn machine(mut self, machine: &str) -> Self {
+        self.machine = Some(machine.to_owned());
+        self
+    }
+
+    /// Sets the CPU model, in QEMU's words.
+    pub fn cpu(mut self, cpu: &str) -> Self {
+        self.cpu = Some(cpu.to_owned());
         self
     }
 
@@ -159,10 +175,13 @@ impl Boot {
         let directory = tempfile::tempdir().expect("tests need room for temporary files");
         let mut scribe = Scribe { sampling: self.sampling, command_line: None };
         let module = if self.programs.is_empty() { self.module } else { archive_of(&self.programs) };
+        let usual = MachineConfig::new(self.image.elf(), directory.path().join("line"));
         let config = MachineConfig {
             kernel_command_line: self.kernel_command_line,
             module,
             medium: self.medium,
+            machine: self.machine.unwrap_or(usual.machine),
+            cpu: self.cpu.unwrap_or(usual.cpu),
             cpus: self.cpus,
             memory: self.memory,
             icount: self.icount,
@@ -170,7 +189,7 @@ impl Boot {
             has_serial_port: self.has_serial_port,
             extra_args: self.qemu_args,
             limit: self.limit,
-            ..MachineConfig::new(self.image.elf(), directory.path().join("line"))
+            ..usual
         };
         let program = match self.program.map_or_else(qemu, Ok) {
             Ok(program) => program,

@@ -3,7 +3,9 @@
 //! A frame that can't be is counted as damage and otherwise ignored; only another version of the stream,
 //! or a second run in it, is an error. The record is bounded whatever comes in.
 
-use nmiprof_wire::{Block, DecodeError, EventCounts, Frame, Hello, SCHEMA_HASH, Stacks, WIRE_VERSION};
+use nmiprof_wire::{
+    Block, CpuTotals, DecodeError, EventCounts, Frame, Hello, SCHEMA_HASH, Stacks, WIRE_VERSION,
+};
 
 use super::accounts::{Accounts, CpuAccount};
 use super::chains::{ChainId, ChainTree, Epochs};
@@ -70,7 +72,8 @@ impl Record {
         record
     }
 
-    /// Returns the description of the run, once it is known.
+    /// Returns the description of the run, once it is known. What it said of its clock is taken back as soon as a CPU is
+    /// known to have halted while it sampled.
     #[must_use]
     pub fn run(&self) -> Option<&RunInfo> {
         self.run.as_ref()
@@ -178,8 +181,8 @@ impl Record {
             Frame::Hello(hello) => self.take_hello(hello, event.offset).map(|()| true)?,
             Frame::Block(block) => self.take_block(block, event.line_bytes),
             Frame::Stacks(stacks) => self.take_stacks(stacks, event.line_bytes),
-            Frame::Sync(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_sync(*totals)),
-            Frame::End(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_end(*totals)),
+            Frame::Sync(totals) => self.take_totals(totals, CpuAccount::book_sync),
+            Frame::End(totals) => self.take_totals(totals, CpuAccount::book_end),
             Frame::Log(log) => self.messages.take_log(log),
             Frame::Workload(result) => self.messages.take_workload(result),
             Frame::Fatal(fatal) => self.messages.take_fatal(fatal),
@@ -220,11 +223,14 @@ impl Record {
     /// Takes the first description of the run, and compares every later one with it.
     fn take_hello(&mut self, hello: &Hello<'_>, offset: u64) -> Result<(), CaptureError> {
         self.check_version(hello, offset)?;
-        let run = RunInfo::from_hello(hello).map_err(|reason| CaptureError::SenselessHello {
+        let mut run = RunInfo::from_hello(hello).map_err(|reason| CaptureError::SenselessHello {
             name: self.name.clone(),
             offset,
             reason,
         })?;
+        if self.run.as_ref().is_some_and(|first| first.is_withdrawn) {
+            run.withdraw_exactness();
+        }
         let is_another = self.run.as_ref().is_some_and(|first| *first != run);
         if is_another || self.is_from_the_start(hello.time) {
             return Err(CaptureError::SecondRun { name: self.name.clone(), offset });
@@ -268,6 +274,15 @@ impl Record {
             None => first(name, offset),
             Some(_) => CaptureError::SecondRun { name, offset },
         }
+    }
+
+    /// Books the counters of a CPU; takes back what a halt makes untrue.
+    fn take_totals(&mut self, totals: &CpuTotals, book: fn(&mut CpuAccount, CpuTotals) -> bool) -> bool {
+        let is_used = self.account(totals.cpu).is_some_and(|cpu| book(cpu, *totals));
+        if is_used && totals.nmi.halts > 0 {
+            self.run.iter_mut().for_each(RunInfo::withdraw_exactness);
+        }
+        is_used
     }
 
     /// Decodes and books a block; refuses it where a CPU, an event, a number or a byte can't be.

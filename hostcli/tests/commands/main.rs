@@ -5,6 +5,7 @@
 //! files in `snapshots/`; `NMIPROF_BLESS=1` writes those anew.
 
 mod counts;
+mod cpus;
 mod elf;
 mod embedded;
 mod errors;

@@ -17,6 +17,8 @@ use super::cpu;
 pub const PIT_HZ: u64 = 1_193_182;
 /// Length of the measurement in ticks of the interval timer.
 const PIT_TICKS_MIN: u16 = 40_000;
+/// Longest time for that: a second of the fastest clock, and many of a slow one.
+const TSC_TICKS_MAX: u64 = 1 << 33;
 const ROUND_TO_HZ: u64 = 100_000;
 
 const CHANNEL_2: u16 = 0x42;
@@ -38,11 +40,11 @@ pub struct Frequencies {
     pub apic_timer_hz: u64,
 }
 
-/// Measures both frequencies.
+/// Measures both frequencies; `None` where no interval timer runs.
 ///
 /// # Context
 /// Thread, before sampling; the APIC timer is masked.
-pub fn measure(apic: LocalApic) -> Frequencies {
+pub fn measure(apic: LocalApic) -> Option<Frequencies> {
     let mut control = Port::<u8>::new(CONTROL_PORT_B);
     // SAFETY: reading the port changes nothing.
     let before = unsafe { control.read() };
@@ -56,17 +58,21 @@ pub fn measure(apic: LocalApic) -> Frequencies {
         cpu::nop_sled(cpu::SLED_INSTRUCTIONS);
         let now = Reading::take(apic);
         if start.pit_ticks_until(&now) >= PIT_TICKS_MIN {
-            break now;
+            break Some(now);
+        }
+        if now.tsc.wrapping_sub(start.tsc) > TSC_TICKS_MAX {
+            break None;
         }
     };
     apic.disarm();
     // SAFETY: puts the port back as it was.
     unsafe { control.write(before) };
+    let end = end?;
     let pit_ticks = u64::from(start.pit_ticks_until(&end));
-    Frequencies {
+    Some(Frequencies {
         tsc_hz: to_hz(end.tsc.wrapping_sub(start.tsc), pit_ticks),
         apic_timer_hz: to_hz(u64::from(start.apic_timer.wrapping_sub(end.apic_timer)), pit_ticks),
-    }
+    })
 }
 
 /// The three counts at one moment.

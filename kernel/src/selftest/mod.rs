@@ -23,6 +23,8 @@ mod image;
 #[cfg(feature = "selftest")]
 mod pairs;
 #[cfg(feature = "selftest")]
+mod parked;
+#[cfg(feature = "selftest")]
 mod placement;
 #[cfg(feature = "selftest")]
 pub mod rain;

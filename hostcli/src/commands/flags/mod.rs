@@ -3,9 +3,11 @@
 //! - [`MachineArgs`]: the machine;
 //! - [`WorkArgs`]: what runs on it, and how long;
 //! - [`PmuArgs`]: what counts; [`EventArgs`]: which events;
+//! - [`CpuArgs`]: which CPUs' samples are looked at;
 //! - [`programs`]: user programs, packed for the kernel;
 //! - [`values`]: from the text of a flag to its value.
 
+mod cpus;
 mod events;
 mod machine;
 mod pmu;
@@ -13,6 +15,7 @@ pub(super) mod programs;
 pub(super) mod values;
 mod work;
 
+pub use cpus::CpuArgs;
 pub use events::EventArgs;
 pub use machine::MachineArgs;
 pub use pmu::PmuArgs;

@@ -1,7 +1,8 @@
 //! The machine-readable form of `info`. Its names are a contract: add, never rename.
 
 use nmiprof_wire::{
-    ClockKind, CutChains, Drops, LogLevel, MemoryCounters, NmiCounters, PmuCounters, Sampling, WIRE_VERSION,
+    ClockKind, CpuInfo, CutChains, Drops, LogLevel, MemoryCounters, NmiCounters, PmuCounters, Sampling,
+    WIRE_VERSION,
 };
 use serde::Serialize;
 
@@ -133,6 +134,8 @@ struct Nmi {
     first_touches: u64,
     space_syncs: u64,
     other_faults: u64,
+    /// Times that a CPU halted while it sampled.
+    halts: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -156,6 +159,8 @@ struct Cut {
 #[derive(Debug, Serialize)]
 struct Cpu {
     cpu: u16,
+    #[serde(flatten)]
+    place: Option<Place>,
     totals: Totals,
     nmi: Nmi,
     ring_pages: u64,
@@ -165,6 +170,20 @@ struct Cpu {
     #[serde(skip_serializing_if = "Option::is_none")]
     pmu: Option<Driver>,
     identity: Identity,
+}
+
+/// What was said of a CPU.
+#[derive(Debug, Serialize)]
+struct Place {
+    apic_id: u32,
+    /// It did not work or sample.
+    parked: bool,
+    /// Ticks of its clock less those of CPU 0's, as measured.
+    clock_offset: i64,
+    /// How wrong that may be.
+    clock_uncertainty: u64,
+    /// What was subtracted from its samples' times.
+    clock_correction: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -301,6 +320,7 @@ impl Nmi {
             first_touches: nmi.first_touches,
             space_syncs: nmi.space_syncs,
             other_faults: nmi.other_faults,
+            halts: nmi.halts,
         }
     }
 }
@@ -331,6 +351,7 @@ impl Cpu {
         let driver = record.pmu().counters().find(|counters| counters.cpu == cpu);
         Self {
             cpu,
+            place: record.cpus().get(cpu).map(Place::new),
             totals: Totals::new(&balance),
             nmi: Nmi::new(&balance.nmi),
             ring_pages: balance.ring_pages,
@@ -339,6 +360,18 @@ impl Cpu {
             cut_chains: Cut::new(&balance.cut_chains),
             pmu: driver.map(Driver::new),
             identity: account.identity(),
+        }
+    }
+}
+
+impl Place {
+    const fn new(info: &CpuInfo) -> Self {
+        Self {
+            apic_id: info.apic_id,
+            parked: !info.samples,
+            clock_offset: info.clock_offset,
+            clock_uncertainty: info.clock_uncertainty,
+            clock_correction: info.clock_correction(),
         }
     }
 }
