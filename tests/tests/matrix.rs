@@ -63,7 +63,7 @@ fn pairwise(all: &[Row]) -> Vec<Row> {
         let new = |row: &&Row| pairs(row).filter(|pair| missing.contains(pair)).count();
         // The first of several: the choice is the same each time.
         let best = *all.iter().rev().max_by_key(new).expect("there are rows");
-        pairs(&best).for_each(|pair| drop(missing.remove(&pair)));
+        missing.retain(|pair| !pairs(&best).any(|met| met == *pair));
         chosen.push(best);
     }
     chosen

@@ -90,7 +90,7 @@ fn the_cpus_that_were_chosen_work_and_sample_and_no_others() {
     let words = "cpu_list=1-2 workload=sort duration_ns=50000000 period=20011";
     let Some(run) = Boot::image(Image::Main).append(words).cpus(4).run().passed() else { return };
     let received: Vec<u64> = balances(&run, words).iter().map(|balance| balance.received).collect();
-    assert!(matches!(received[..], [0, 1000.., 1000.., 0]), "{received:?}");
+    assert!(matches!(received[..], [0, first, second, 0] if first.min(second) > 1000), "{received:?}");
     let chosen: Vec<bool> = (0..4).map(|cpu| cpu_info(&run, cpu).samples).collect();
     assert_eq!(chosen, [false, true, true, false]);
     let refused = Boot::image(Image::Main).append("cpu_list=2").cpus(2).run();
@@ -211,7 +211,7 @@ fn pages_of_another_cpus_ring_come_and_go_and_each_return_is_a_first_touch() {
         let Some(run) = boot.run().passed() else { return };
         for balance in balances(&run, DECOMMIT) {
             println!("{} pages decommitted, {:?}", balance.memory.decommitted, balance.dropped);
-            assert!(balance.memory.decommitted > 16, "{balance:?}");
+            assert!(balance.memory.decommitted > if icount { 16 } else { 0 }, "{balance:?}");
             let pages = balance.ring_pages + balance.memory.decommitted;
             assert_eq!(balance.nmi.first_touches, pages, "{balance:?}");
         }

@@ -14,6 +14,9 @@ use crate::sampler::Sampler;
 const POLLS_MAX: u32 = 1 << 20;
 /// Polls after the counters stopped, for NMIs that were on their way: tens of microseconds.
 const LINGER_POLLS: u32 = 1 << 12;
+/// The same after the timer was masked: nothing new comes, and what was sent comes at once. (An emulator delivers it
+/// before the block of instructions that follows.)
+const LINGER_POLLS_TIMER: u32 = 1 << 5;
 
 impl PerCpu {
     /// Starts to sample on this CPU, at the end of a first NMI, sent here.
@@ -45,14 +48,13 @@ impl PerCpu {
 
     /// Stops to sample on this CPU and takes the sampler back.
     pub fn stop(&self, apic: LocalApic) -> Option<Box<Sampler>> {
+        // An overflow just before the end may have its NMI on the way still: the sampler must be there to claim it.
         if self.wants_orders() {
             self.order(apic, Order::Stop);
-            // An overflow just before that may have its NMI on the way still: the sampler must be there to claim it.
-            for _ in 0..LINGER_POLLS {
-                hint::spin_loop();
-            }
+            linger(LINGER_POLLS);
         }
         apic.mask_timer();
+        linger(LINGER_POLLS_TIMER);
         self.has_counters.store(false, Ordering::Relaxed);
         self.wants_tick.store(false, Ordering::Relaxed);
         let mut sampler = self.sampler.take();
@@ -93,5 +95,12 @@ impl PerCpu {
             }
             hint::spin_loop();
         }
+    }
+}
+
+/// Waits a moment.
+fn linger(polls: u32) {
+    for _ in 0..polls {
+        hint::spin_loop();
     }
 }
