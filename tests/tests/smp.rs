@@ -119,6 +119,17 @@ fn cpus_that_write_the_same_lines_lose_no_write() {
 }
 
 #[test]
+fn a_write_to_a_shared_line_that_gets_lost_is_a_wrong_result() {
+    // The CPUs have to run at the same time, at least for some of it.
+    let words = "selftest=lost-writes workload=shared cpu_list=0-3 duration_ns=2000000000";
+    let boot = Boot::image(Image::Selftest).append(words).cpus(4).without_icount();
+    let Some(run) = boot.run().passed() else { return };
+    let wrong = run.record.messages().workloads()[0].wrong_results;
+    println!("{wrong} wrong results");
+    assert!(wrong > 0);
+}
+
+#[test]
 fn what_shows_something_on_several_cpus_only_runs_on_request_only() {
     let Some(run) = Boot::image(Image::Main).append("duration_ns=20000000").run().passed() else { return };
     let workloads = run.record.messages().workloads();

@@ -40,9 +40,14 @@ const SKEW_TICKS: i64 = -1_000_000_000_000;
 /// How far they are off. Written before any other CPU starts.
 static SKEW: AtomicI64 = AtomicI64::new(0);
 
+/// Name of the mutant whose additions to shared words are no atomic ones.
+const LOST_WRITES: &str = "lost-writes";
+/// Whether it is on. Written by the trigger.
+static LOSES_WRITES: AtomicBool = AtomicBool::new(false);
+
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
      nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, late, \
-     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, decommit-no-flush, parked, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew";
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, decommit-no-flush, parked, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, lost-writes";
 
 /// Does what the command line asks for.
 ///
@@ -71,6 +76,7 @@ pub fn trigger(name: &str) {
             panic!("a panic on request, in a rain of NMIs");
         }
         switch::SYNC_CURRENT => SYNC_CURRENT.store(true, Ordering::Relaxed),
+        LOST_WRITES => LOSES_WRITES.store(true, Ordering::Relaxed),
         "windows" => windows::start(false),
         "windows-nested" => windows::start(true),
         "gs-base" => user::spoil_gs_base(),
@@ -148,6 +154,11 @@ pub fn clock_skew() -> i64 {
 /// A page fault, also in the NMI.
 pub fn mutant_syncs_current() -> Option<PhysFrame> {
     SYNC_CURRENT.load(Ordering::Relaxed).then(switch_line::current)
+}
+
+/// Tells a workload to add to shared words as if nobody else did.
+pub fn mutant_loses_writes() -> bool {
+    LOSES_WRITES.load(Ordering::Relaxed)
 }
 
 /// Says what the self-test found, when sampling is over.

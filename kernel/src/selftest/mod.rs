@@ -44,7 +44,8 @@ mod user;
 pub mod windows;
 #[cfg(feature = "selftest")]
 pub use image::{
-    clock_skew, experiment, finish, mutant_skips_this_write, mutant_syncs_current, prepare, trigger,
+    clock_skew, experiment, finish, mutant_loses_writes, mutant_skips_this_write, mutant_syncs_current,
+    prepare, trigger,
 };
 
 /// Says what a self-test found: nothing, in an image without any.
