@@ -76,7 +76,7 @@ pub fn workloads(options: &Options<'_>) -> Vec<Task> {
         return Vec::new();
     }
     workloads::select(options.workloads).unwrap_or_else(|name| {
-        let known: Vec<_> = workloads::ALL.iter().map(|entry| entry.0).collect();
+        let known: Vec<_> = workloads::ALL.iter().chain(workloads::BY_NAME).map(|entry| entry.0).collect();
         report::configuration(format_args!("unknown workload `{name}`; known: {}", known.join(", ")))
     })
 }

@@ -33,6 +33,8 @@ pub struct Boot {
     programs: Vec<Vec<String>>,
     module: Vec<u8>,
     medium: Option<Medium>,
+    machine: Option<String>,
+    cpu: Option<String>,
     cpus: u16,
     memory: Size,
     icount: bool,
@@ -58,6 +60,8 @@ impl Boot {
             programs: Vec::new(),
             module: Vec::new(),
             medium: None,
+            machine: None,
+            cpu: None,
             cpus: 1,
             memory: Size::mib(256),
             icount: true,
@@ -99,6 +103,18 @@ impl Boot {
     /// Boots from this medium, which has its own image, command line and programs on it.
     pub fn medium(mut self, medium: Medium) -> Self {
         self.medium = Some(medium);
+        self
+    }
+
+    /// Sets the machine type, in QEMU's words.
+    pub fn machine(mut self, machine: &str) -> Self {
+        self.machine = Some(machine.to_owned());
+        self
+    }
+
+    /// Sets the CPU model, in QEMU's words.
+    pub fn cpu(mut self, cpu: &str) -> Self {
+        self.cpu = Some(cpu.to_owned());
         self
     }
 
@@ -174,10 +190,13 @@ impl Boot {
         let module = if self.programs.is_empty() { self.module } else { archive_of(&self.programs) };
         let socket = directory.path().join("far");
         let far_args = self.far_end.is_some().then(|| FarEnd::qemu_args(&socket));
+        let usual = MachineConfig::new(self.image.elf(), directory.path().join("line"));
         let config = MachineConfig {
             kernel_command_line: self.kernel_command_line,
             module,
             medium: self.medium,
+            machine: self.machine.unwrap_or(usual.machine),
+            cpu: self.cpu.unwrap_or(usual.cpu),
             cpus: self.cpus,
             memory: self.memory,
             icount: self.icount,
@@ -185,7 +204,7 @@ impl Boot {
             has_serial_port: self.has_serial_port,
             extra_args: far_args.into_iter().flatten().chain(self.qemu_args).collect(),
             limit: self.limit,
-            ..MachineConfig::new(self.image.elf(), directory.path().join("line"))
+            ..usual
         };
         let program = match self.program.map_or_else(qemu, Ok) {
             Ok(program) => program,

@@ -5,6 +5,8 @@ use nmiprof::capture::{CaptureError, Stream};
 /// One sample with its whole call chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainedSample {
+    /// The CPU that took it.
+    pub cpu: u16,
     /// When it was taken, in clock ticks.
     pub time: u64,
     /// The interrupted instruction.
@@ -27,6 +29,7 @@ pub fn samples(capture: &[u8]) -> Vec<ChainedSample> {
     let mut stream = Stream::new("test");
     let decoded: Result<(), CaptureError> = stream.push(capture, |block| {
         samples.extend(block.samples.iter().map(|sample| ChainedSample {
+            cpu: block.cpu,
             time: sample.time.exact().expect("a sample with a time"),
             ip: sample.ip,
             callers: block.chains.callers(sample.chain).collect(),

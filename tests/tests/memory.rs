@@ -113,7 +113,11 @@ fn the_first_fault_inside_an_nmi_is_reported_once_on_request() {
         let warnings = run.record.messages().logs().iter().filter(|log| log.level == LogLevel::Warning);
         let texts: Vec<&str> = warnings.map(|log| log.text.as_str()).collect();
         assert_eq!(texts.len(), expected, "{ring}, {warn}: {texts:?}");
-        assert!(texts.iter().all(|text| text.starts_with("first page fault inside an NMI: RIP 0xffffffff8")));
+        assert!(
+            texts
+                .iter()
+                .all(|text| text.starts_with("CPU 0: first page fault inside an NMI: RIP 0xffffffff8"))
+        );
     }
 }
 

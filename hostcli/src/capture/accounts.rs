@@ -209,6 +209,7 @@ impl Balance {
             (&mut self.nmi.first_touches, other.nmi.first_touches),
             (&mut self.nmi.space_syncs, other.nmi.space_syncs),
             (&mut self.nmi.other_faults, other.nmi.other_faults),
+            (&mut self.nmi.halts, other.nmi.halts),
             (&mut self.memory.ring_tables, other.memory.ring_tables),
             (&mut self.memory.table_frames, other.memory.table_frames),
             (&mut self.memory.decommitted, other.memory.decommitted),

@@ -58,6 +58,12 @@ impl Histogram {
         places
     }
 
+    /// Tells whether there are no samples.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     /// Returns the number of samples of an event.
     #[must_use]
     pub fn samples_of(&self, event: u8) -> u64 {

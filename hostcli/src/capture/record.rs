@@ -4,8 +4,8 @@
 //! or a second run in it, is an error. The record is bounded whatever comes in.
 
 use nmiprof_wire::{
-    Block, BlockHeader, DecodeError, EventCounts, Frame, Hello, LineCounters, SCHEMA_HASH, Stacks, Tally,
-    WIRE_VERSION,
+    Block, BlockHeader, CpuTotals, DecodeError, EventCounts, Frame, Hello, LineCounters, SCHEMA_HASH, Stacks,
+    Tally, WIRE_VERSION,
 };
 
 use super::accounts::{Accounts, CpuAccount};
@@ -84,7 +84,8 @@ impl Record {
         record
     }
 
-    /// Returns the description of the run, once it is known.
+    /// Returns the description of the run, once it is known. What it said of its clock is taken back as soon as a CPU is
+    /// known to have halted while it sampled.
     #[must_use]
     pub fn run(&self) -> Option<&RunInfo> {
         self.run.as_ref()
@@ -228,8 +229,8 @@ impl Record {
             Frame::Block(block) => self.take_block(block, event.line_bytes),
             Frame::Tally(tally) => self.take_tally(tally, event.line_bytes),
             Frame::Stacks(stacks) => self.take_stacks(stacks, event.line_bytes),
-            Frame::Sync(totals) => self.account(totals.cpu).is_some_and(|cpu| cpu.book_sync(*totals)),
-            Frame::End(totals) => self.book(totals.cpu, |cpu| cpu.book_end(*totals)),
+            Frame::Sync(totals) => self.take_sync(totals),
+            Frame::End(totals) => self.take_end(totals),
             Frame::Log(log) => self.messages.take_log(log),
             Frame::Workload(result) => self.messages.take_workload(result),
             Frame::Fatal(fatal) => self.messages.take_fatal(fatal),
@@ -275,11 +276,14 @@ impl Record {
     /// Takes the first description of the run, and compares every later one with it.
     fn take_hello(&mut self, hello: &Hello<'_>, offset: u64) -> Result<(), CaptureError> {
         self.check_version(hello, offset)?;
-        let run = RunInfo::from_hello(hello).map_err(|reason| CaptureError::SenselessHello {
+        let mut run = RunInfo::from_hello(hello).map_err(|reason| CaptureError::SenselessHello {
             name: self.name.clone(),
             offset,
             reason,
         })?;
+        if self.run.as_ref().is_some_and(|first| first.is_withdrawn) {
+            run.withdraw_exactness();
+        }
         let is_another = self.run.as_ref().is_some_and(|first| *first != run);
         if is_another || self.is_from_the_start(hello.time) {
             return Err(CaptureError::SecondRun { name: self.name.clone(), offset });
@@ -324,6 +328,25 @@ impl Record {
             None => first(name, offset),
             Some(_) => CaptureError::SecondRun { name, offset },
         }
+    }
+
+    /// Books the counters of a CPU; takes back what a halt makes untrue.
+    fn take_sync(&mut self, totals: &CpuTotals) -> bool {
+        let is_used = self.account(totals.cpu).is_some_and(|cpu| cpu.book_sync(*totals));
+        self.note_halts(totals, is_used)
+    }
+
+    fn take_end(&mut self, totals: &CpuTotals) -> bool {
+        let is_used = self.book(totals.cpu, |cpu| cpu.book_end(*totals));
+        self.note_halts(totals, is_used)
+    }
+
+    /// Withdraws what was said of the clock where a CPU has halted while it sampled.
+    fn note_halts(&mut self, totals: &CpuTotals, is_used: bool) -> bool {
+        if is_used && totals.nmi.halts > 0 {
+            self.run.iter_mut().for_each(RunInfo::withdraw_exactness);
+        }
+        is_used
     }
 
     /// Decodes and books a block; refuses it where a CPU, an event, a number or a byte can't be.

@@ -16,6 +16,8 @@ pub struct RunInfo {
     pub clock_hz: u64,
     /// What one tick is.
     pub clock: ClockKind,
+    /// Ticks were said to be instructions, but a CPU has halted while it sampled: that was taken back.
+    pub is_withdrawn: bool,
     /// Number of CPUs that sampled; never 0 and at most [`CPUS_MAX`].
     pub cpus: u16,
     /// Brand string of the CPU.
@@ -75,6 +77,7 @@ impl RunInfo {
             build_id: hello.build_id,
             clock_hz: hello.clock_hz,
             clock: hello.clock,
+            is_withdrawn: false,
             cpus: hello.cpus,
             cpu_name: clean(hello.cpu_name).into_owned(),
             pmu_kind: hello.pmu.kind,
@@ -91,6 +94,24 @@ impl RunInfo {
             has_chains: hello.options.chains,
             command_line: clean(&hello.options.to_string()).into_owned(),
         })
+    }
+
+    /// Takes back that ticks of the clock are instructions: the CPU has halted while it sampled, and the clock went on.
+    ///
+    /// What a timer counts is named after the clock. A model's events are formulas of the clock anyway.
+    pub(super) fn withdraw_exactness(&mut self) {
+        if self.clock != ClockKind::Instructions {
+            return;
+        }
+        (self.clock, self.is_withdrawn, self.deterministic) = (ClockKind::Time, true, false);
+        if self.pmu_kind != PmuKind::Virtual {
+            return;
+        }
+        for event in self.events.iter_mut().filter(|event| event.formula.is_empty()) {
+            if let Some(modifier) = event.name.strip_prefix("instructions") {
+                event.name = format!("virtual-clock{modifier}");
+            }
+        }
     }
 
     /// Returns the name of an event.

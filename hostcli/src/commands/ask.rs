@@ -47,8 +47,9 @@ impl Answer {
     /// [`Error::Capture`] where it can't be read or is no capture.
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let capture = Capture::open(path)?;
-        let run = capture.run().clone();
+        let announced = capture.run().clone();
         let record = capture.read(|_| Ok::<(), Error>(()))?;
+        let run = record.run().cloned().unwrap_or(announced);
         Ok(Self { run, record })
     }
 }

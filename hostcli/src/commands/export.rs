@@ -65,8 +65,9 @@ fn export(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Out
     let image = args.input.image(&capture)?;
     let programs = args.input.programs()?;
     let mut symbols = Symbols::new(&image, &programs)?;
-    let run = capture.run().clone();
+    let announced = capture.run().clone();
     let (record, histogram) = input::count(capture)?;
+    let run = record.run().cloned().unwrap_or(announced);
     programs.check(record.processes())?;
     let event = choose_event(args, &run, &histogram)?;
     let samples = histogram.samples_of(event);

@@ -36,9 +36,10 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Ou
 fn print(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outcome, Error> {
     let capture = args.input.open()?;
     let image = args.input.image_if_any(&capture, notes)?;
-    let run = capture.run().clone();
+    let announced = capture.run().clone();
     let programs = args.input.programs()?;
     let (record, histogram) = input::count(capture)?;
+    let run = record.run().cloned().unwrap_or(announced);
     programs.check(record.processes())?;
     let unresolved_pct = match &image {
         Some(image) => paths::unresolved_pct(&histogram, &record, &mut Symbols::new(image, &programs)?),

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use nmiprof_wire::CpuList;
+
 use super::Error;
 use crate::capture::{Capture, Histogram, Record};
 use crate::symbols::{Image, Programs, SymbolError};
@@ -67,9 +69,19 @@ impl InputArgs {
 /// # Errors
 /// Where reading fails or a second run begins.
 pub fn count(capture: Capture) -> Result<(Record, Histogram), Error> {
+    count_of(capture, CpuList::ALL)
+}
+
+/// Reads a whole capture and counts the samples of some CPUs by place.
+///
+/// # Errors
+/// As for [`count`].
+pub fn count_of(capture: Capture, cpus: CpuList<'_>) -> Result<(Record, Histogram), Error> {
     let mut histogram = Histogram::default();
     let record = capture.read(|block| {
-        histogram.count(block);
+        if cpus.contains(block.cpu) {
+            histogram.count(block);
+        }
         Ok::<(), Error>(())
     })?;
     Ok((record, histogram))

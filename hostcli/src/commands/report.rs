@@ -18,6 +18,7 @@ use std::io::Write;
 
 use profile::{Profile, SortKey};
 
+use super::flags::CpuArgs;
 use super::input::{self, InputArgs};
 use super::paths::{self, InlineArgs, Paths};
 use super::pmu;
@@ -32,6 +33,9 @@ pub struct Args {
     /// What to read.
     #[command(flatten)]
     pub input: InputArgs,
+    /// Whose samples to look at.
+    #[command(flatten)]
+    pub cpus: CpuArgs,
     /// What to tell apart
     #[arg(
         short,
@@ -78,8 +82,10 @@ fn print(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outc
     let image = args.input.image(&capture)?;
     let programs = args.input.programs()?;
     let mut symbols = Symbols::new(&image, &programs)?;
-    let run = capture.run().clone();
-    let (record, histogram) = input::count(capture)?;
+    let announced = capture.run().clone();
+    let cpus = args.cpus.list(&announced)?;
+    let (record, histogram) = input::count_of(capture, cpus)?;
+    let run = record.run().cloned().unwrap_or(announced);
     programs.check(record.processes())?;
     let report = Report { args, run: &run, record: &record, histogram: &histogram };
     if args.json {
@@ -88,7 +94,10 @@ fn print(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Outc
         report.print_text(&mut symbols, out)?;
     }
     out.flush()?;
-    let findings = findings(&record);
+    let mut findings = findings(&record);
+    if record.samples() > 0 && histogram.is_empty() {
+        findings.push(Finding::NoSamples);
+    }
     note_all(&findings, notes)?;
     let is_good = findings.iter().all(|finding| *finding == Finding::Incomplete);
     Ok(if is_good { Outcome::Good } else { Outcome::Findings })
@@ -109,6 +118,9 @@ impl Report<'_> {
             writeln!(out, "# THE KERNEL GAVE UP: {reason}\n#")?;
         }
         summary::write_run(self.run, out)?;
+        if let Some(cpus) = &self.args.cpus.cpu {
+            writeln!(out, "# samples shown: of CPUs {cpus}")?;
+        }
         for event in 0..self.run.events.len() {
             self.print_event(u8::try_from(event).unwrap_or(u8::MAX), symbols, out)?;
         }
@@ -141,8 +153,7 @@ impl Report<'_> {
         let events = 0..u8::try_from(self.run.events.len()).unwrap_or(u8::MAX);
         let profiles: Vec<_> = events.map(|event| self.profile(event, symbols)).collect();
         let unresolved_pct = paths::unresolved_pct(self.histogram, self.record, symbols);
-        let limit = self.args.percent_limit;
-        let report = json::Report::new(self.run, self.record, &profiles, unresolved_pct, limit);
+        let report = json::Report::new(self.run, self.record, self.args, &profiles, unresolved_pct);
         serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
         writeln!(out)?;
         Ok(())

@@ -16,6 +16,7 @@ use fields::{Field, Fields};
 use order::{Waiting, Window};
 use printer::{Origin, Printer};
 
+use super::flags::CpuArgs;
 use super::input::InputArgs;
 use super::summary::{Finding, findings, note_all};
 use super::{Error, Outcome, forgive_broken_pipe};
@@ -28,6 +29,9 @@ pub struct Args {
     /// What to read.
     #[command(flatten)]
     pub input: InputArgs,
+    /// Whose samples to print.
+    #[command(flatten)]
+    pub cpus: CpuArgs,
     /// Fields to print
     #[arg(
         short = 'F',
@@ -79,9 +83,13 @@ fn print_samples(
 ) -> Result<Record, Error> {
     let mut out = BufWriter::with_capacity(1 << 16, out);
     let run = capture.run().clone();
+    let cpus = args.cpus.list(&run)?;
     let mut printer = Printer::new(&run, fields, symbols, !args.no_inline);
     let mut window = (run.events.len() > 1).then(Window::new);
     let record = capture.read(|block| {
+        if !cpus.contains(block.cpu) {
+            return Ok(());
+        }
         let has_chain = block.has_chains && !args.hide_call_graph;
         let origin = Origin { chains: block.chains, processes: block.processes };
         for sample in block.samples {
@@ -101,6 +109,14 @@ fn print_samples(
     }
     out.flush()?;
     note_counted(&record, notes)?;
+    if record.run().is_some_and(|known| known.clock != run.clock) {
+        writeln!(
+            notes,
+            "nmiprof: the CPU halted while it sampled, so ticks are time: what is called {} above is {}",
+            run.event_name(0),
+            record.run().map_or("", |known| known.event_name(0))
+        )?;
+    }
     Ok(record)
 }
 

@@ -182,6 +182,7 @@ pub(super) fn sampling_text(sampling: Sampling) -> String {
 pub(super) fn clock_text(run: &RunInfo) -> String {
     let tick = match run.clock {
         ClockKind::Instructions => "one tick is one retired instruction",
+        ClockKind::Time if run.is_withdrawn => "time, not instructions: the CPU halted while it sampled",
         ClockKind::Time => "time, not instructions",
     };
     format!("{} Hz, {tick}", run.clock_hz)

@@ -24,6 +24,8 @@ pub struct MachineConfig<'a> {
     pub kernel_command_line: String,
     /// A medium to boot from; then there is no image, no module and no command line but those on it.
     pub medium: Option<Medium>,
+    /// Machine type, in QEMU's words.
+    pub machine: String,
     /// CPUs of the machine.
     pub cpus: u16,
     /// Memory of the machine.
@@ -55,6 +57,7 @@ impl<'a> MachineConfig<'a> {
             module: Vec::new(),
             kernel_command_line: String::new(),
             medium: None,
+            machine: "pc".to_owned(),
             cpus: 1,
             memory: Size::mib(256),
             accel: Accel::Tcg,
@@ -73,7 +76,9 @@ impl<'a> MachineConfig<'a> {
     #[must_use]
     pub fn arguments(&self, image: Option<&Path>, module: Option<&Path>) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
-        push(&mut args, "-M pc -cpu");
+        push(&mut args, "-M");
+        args.push(self.machine.clone().into());
+        push(&mut args, "-cpu");
         args.push(self.cpu.clone().into());
         push(&mut args, "-smp");
         args.push(self.cpus.to_string().into());

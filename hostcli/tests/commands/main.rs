@@ -6,6 +6,7 @@
 
 mod counted;
 mod counts;
+mod cpus;
 mod elf;
 mod embedded;
 mod errors;

@@ -16,9 +16,11 @@ use super::pit::PIT_HZ;
 
 /// Length of the measurement in ticks of the interval timer.
 const PIT_TICKS_MIN: u16 = 40_000;
+/// Longest time for that: a second of the fastest clock, and many of a slow one.
+const TSC_TICKS_MAX: u64 = 1 << 33;
+/// Measurements that may be given up.
+const TRIES_MAX: u32 = 20;
 const ROUND_TO_HZ: u64 = 100_000;
-/// Readings after which a timer that has not counted so far is none: hundreds of milliseconds.
-const READINGS_MAX: u32 = 1 << 18;
 
 const CHANNEL_2: u16 = 0x42;
 const COMMAND: u16 = 0x43;
@@ -39,7 +41,7 @@ pub struct Frequencies {
     pub apic_timer_hz: u64,
 }
 
-/// Measures both frequencies; `None` where there is no interval timer to measure them against.
+/// Measures both frequencies; `None` where there is no interval timer that runs.
 ///
 /// # Context
 /// Thread, before sampling; the APIC timer is masked.
@@ -49,23 +51,61 @@ pub fn measure(apic: LocalApic) -> Option<Frequencies> {
     let before = unsafe { control.read() };
     // SAFETY: opens the gate of channel 2 and keeps the speaker off; nothing else uses either.
     unsafe { control.write((before & !SPEAKER) | GATE) };
-    start_pit();
-    apic.arm(u32::MAX);
-    let start = Reading::take(apic);
-    let end = (0..READINGS_MAX).find_map(|_| {
-        // Each reading costs an emulator far more than these instructions.
-        cpu::nop_sled(cpu::SLED_INSTRUCTIONS);
-        Some(Reading::take(apic)).filter(|now| start.pit_ticks_until(now) >= PIT_TICKS_MIN)
-    });
-    apic.disarm();
+    let measured = (0..TRIES_MAX).map_while(|_| Interval::watch(apic)).find(Interval::is_whole);
+    let measured = measured.or_else(|| Interval::watch(apic));
     // SAFETY: puts the port back as it was.
     unsafe { control.write(before) };
-    let end = end?;
-    let pit_ticks = u64::from(start.pit_ticks_until(&end));
-    Some(Frequencies {
-        tsc_hz: to_hz(end.tsc.wrapping_sub(start.tsc), pit_ticks),
-        apic_timer_hz: to_hz(u64::from(start.apic_timer.wrapping_sub(end.apic_timer)), pit_ticks),
-    })
+    measured.map(|interval| interval.frequencies())
+}
+
+/// What went by between two readings.
+struct Interval {
+    start: Reading,
+    end: Reading,
+    /// Longest time between two looks at the clocks.
+    gap_tsc_ticks: u64,
+}
+
+impl Interval {
+    /// Looks at the clocks for as long as it takes; `None` where the interval timer stands still.
+    fn watch(apic: LocalApic) -> Option<Self> {
+        start_pit();
+        apic.arm(u32::MAX);
+        let start = Reading::take(apic);
+        let (mut last_tsc, mut gap_tsc_ticks) = (start.tsc, 0);
+        loop {
+            // Each reading costs an emulator far more than these instructions.
+            cpu::nop_sled(cpu::SLED_INSTRUCTIONS);
+            let end = Reading::take(apic);
+            gap_tsc_ticks = end.tsc.wrapping_sub(last_tsc).max(gap_tsc_ticks);
+            last_tsc = end.tsc;
+            if start.pit_ticks_until(&end) >= PIT_TICKS_MIN {
+                apic.disarm();
+                return Some(Self { start, end, gap_tsc_ticks });
+            }
+            if end.tsc.wrapping_sub(start.tsc) > TSC_TICKS_MAX {
+                apic.disarm();
+                return None;
+            }
+        }
+    }
+
+    /// Tells whether nobody looked away for so long that the interval timer may have gone round unseen. A CPU of an
+    /// emulator does, on a busy host. To go round takes 55 ms, of which fewer than 34 were seen before, and the rest of
+    /// them after it: 21 ms of 89 are the least that does it. A tenth is less than that, and the most by which a pause in
+    /// the midst of the last reading can falsify the result.
+    const fn is_whole(&self) -> bool {
+        self.gap_tsc_ticks < self.end.tsc.wrapping_sub(self.start.tsc) / 10
+    }
+
+    fn frequencies(&self) -> Frequencies {
+        let Self { start, end, .. } = self;
+        let pit_ticks = u64::from(start.pit_ticks_until(end));
+        Frequencies {
+            tsc_hz: to_hz(end.tsc.wrapping_sub(start.tsc), pit_ticks),
+            apic_timer_hz: to_hz(u64::from(start.apic_timer.wrapping_sub(end.apic_timer)), pit_ticks),
+        }
+    }
 }
 
 /// The three counts at one moment.

@@ -13,6 +13,11 @@ use crate::sampler::Sampler;
 
 /// Polls of an order that was given: a self-NMI takes a handful.
 const POLLS_MAX: u32 = 1 << 20;
+/// Instructions after the counters stopped, for NMIs that were on their way: some microseconds.
+const LINGER_INSTRUCTIONS: u64 = cpu::SLED_INSTRUCTIONS;
+/// The same after the timer was masked: nothing new comes, and what was sent comes at once. (An emulator delivers it
+/// before the block of instructions that follows.)
+const LINGER_INSTRUCTIONS_TIMER: u64 = 64;
 
 impl PerCpu {
     /// Starts to sample on this CPU, at the end of a first NMI, sent here.
@@ -44,13 +49,14 @@ impl PerCpu {
 
     /// Stops to sample on this CPU and takes the sampler back.
     pub fn stop(&self, apic: LocalApic) -> Option<Box<Sampler>> {
+        // An overflow just before the end may have its NMI on the way still: the sampler must be there to claim it. And no
+        // `pause` meanwhile: on an emulator that runs the CPUs in turn, each one would be another CPU's turn.
         if self.wants_orders() {
             self.order(apic, Order::Stop);
-            // An overflow just before that may have its NMI on the way still: the sampler must be there to claim it.
-            // Not `pause`: on an emulator that runs the CPUs in turn, each one would be another CPU's turn.
-            cpu::nop_sled(cpu::SLED_INSTRUCTIONS);
+            cpu::nop_sled(LINGER_INSTRUCTIONS);
         }
         apic.mask_timer();
+        cpu::nop_sled(LINGER_INSTRUCTIONS_TIMER);
         self.has_counters.store(false, Ordering::Relaxed);
         self.wants_tick.store(false, Ordering::Relaxed);
         let mut sampler = self.sampler.take();

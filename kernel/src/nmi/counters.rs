@@ -18,7 +18,7 @@ impl Counter {
     /// Adds one.
     ///
     /// # Context
-    /// The NMI that owns the counter. Not a locked operation: there is one writer.
+    /// The NMI that owns the counter, or whoever its field names. Not a locked operation: there is one writer.
     #[inline]
     pub fn increment(&self) {
         self.add(1);
@@ -78,6 +78,8 @@ pub struct Counters {
     pub overflows: Counter,
     /// Of these, those that came while sampling was throttled: not stored.
     pub throttled: Counter,
+    /// Times that the CPU halted while it sampled. Written by its thread.
+    pub halts: Counter,
 }
 
 impl Counters {
@@ -99,6 +101,7 @@ impl Counters {
             thread_syncs: Counter::new(),
             overflows: Counter::new(),
             throttled: Counter::new(),
+            halts: Counter::new(),
         }
     }
 
@@ -136,6 +139,7 @@ impl Counters {
             first_touches: self.first_touches.read(),
             space_syncs: self.space_syncs.read(),
             other_faults: self.other_faults.read(),
+            halts: self.halts.read(),
             ..NmiCounters::default()
         }
     }

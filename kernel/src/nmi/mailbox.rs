@@ -29,9 +29,9 @@ pub enum Message {
     Halt = 1 << 2,
 }
 
-/// How long an NMI that was sent may take, in ticks of the clock: some milliseconds. It takes a microsecond, but a CPU of
+/// How long an NMI that was sent may take, in ticks of the clock: a tenth of a second. It takes a microsecond, but a CPU of
 /// an emulator waits for its turn.
-const LATE_TICKS: u64 = 1 << 24;
+const LATE_TICKS: u64 = 1 << 28;
 
 /// The mailbox of one CPU, on lines that nothing else is on.
 #[repr(C, align(128))]

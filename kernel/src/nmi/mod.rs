@@ -182,6 +182,18 @@ impl PerCpu {
         self.last_rip.store(NO_RIP, Ordering::Relaxed);
     }
 
+    /// Notes that this CPU is about to halt: NMIs find it at one instruction, again and again, and that is no row; and
+    /// where it samples, ticks of the clock are not instructions any more.
+    ///
+    /// # Context
+    /// Thread of this CPU.
+    pub fn note_halt(&self) {
+        self.forget_last_rip();
+        if self.sampler.is_on() {
+            self.counters.halts.increment();
+        }
+    }
+
     /// Reads all counters at one moment between NMIs.
     ///
     /// # Context

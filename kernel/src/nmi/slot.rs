@@ -56,7 +56,6 @@ impl SamplerSlot {
     ///
     /// # Context
     /// Thread.
-    #[cfg(feature = "selftest")]
     pub(super) fn is_on(&self) -> bool {
         // Relaxed: as in `is_in_use`.
         !self.0.load(Ordering::Relaxed).is_null()

@@ -14,8 +14,8 @@ use x86_64::structures::paging::PhysFrame;
 
 use super::acts::{self, Act};
 use super::{
-    cases, dispatch, exceptions, exit_window, first_touch, frameless, gap, pairs, rain, spaces, storm, sweep,
-    switch, user, windows,
+    cases, dispatch, exceptions, exit_window, first_touch, frameless, gap, pairs, parked, rain, spaces,
+    storm, sweep, switch, user, windows,
 };
 use crate::arch::apic::refusal;
 use crate::arch::percpu::PerCpu;
@@ -41,9 +41,14 @@ const SKEW_TICKS: i64 = -1_000_000_000_000;
 /// How far they are off. Written before any other CPU starts.
 static SKEW: AtomicI64 = AtomicI64::new(0);
 
+/// Name of the mutant whose additions to shared words are no atomic ones.
+const LOST_WRITES: &str = "lost-writes";
+/// Whether it is on. Written by the trigger.
+static LOSES_WRITES: AtomicBool = AtomicBool::new(false);
+
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
      nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, late, \
-     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, no-lapic-nmi";
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, decommit-no-flush, parked, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, lost-writes, no-lapic-nmi";
 
 /// The local APIC's timer is refused, as hardware may do it: other sources have to take its place.
 const NO_LAPIC_NMI: &str = "no-lapic-nmi";
@@ -75,6 +80,7 @@ pub fn trigger(name: &str) {
             panic!("a panic on request, in a rain of NMIs");
         }
         switch::SYNC_CURRENT => SYNC_CURRENT.store(true, Ordering::Relaxed),
+        LOST_WRITES => LOSES_WRITES.store(true, Ordering::Relaxed),
         "windows" => windows::start(false),
         "windows-nested" => windows::start(true),
         "gs-base" => user::spoil_gs_base(),
@@ -95,6 +101,8 @@ pub fn trigger(name: &str) {
         | frameless::NAME
         | gap::GAP
         | gap::PUBLISH_FIRST
+        | gap::NO_FLUSH
+        | parked::NAME
         | CLOCK_SKEW => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
@@ -137,6 +145,7 @@ pub fn experiment(
         spaces::NAME => spaces::run(cpu),
         first_touch::NAME => first_touch::run(options, session, &old),
         frameless::NAME => frameless::run(session),
+        parked::NAME => parked::run(session),
         _ => return false,
     }
     true
@@ -153,6 +162,11 @@ pub fn clock_skew() -> i64 {
 /// A page fault, also in the NMI.
 pub fn mutant_syncs_current() -> Option<PhysFrame> {
     SYNC_CURRENT.load(Ordering::Relaxed).then(switch_line::current)
+}
+
+/// Tells a workload to add to shared words as if nobody else did.
+pub fn mutant_loses_writes() -> bool {
+    LOSES_WRITES.load(Ordering::Relaxed)
 }
 
 /// Says what the self-test found, when sampling is over.

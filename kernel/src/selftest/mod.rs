@@ -23,6 +23,8 @@ mod image;
 #[cfg(feature = "selftest")]
 mod pairs;
 #[cfg(feature = "selftest")]
+mod parked;
+#[cfg(feature = "selftest")]
 mod placement;
 #[cfg(feature = "selftest")]
 pub mod rain;
@@ -42,7 +44,8 @@ mod user;
 pub mod windows;
 #[cfg(feature = "selftest")]
 pub use image::{
-    clock_skew, experiment, finish, mutant_skips_this_write, mutant_syncs_current, prepare, trigger,
+    clock_skew, experiment, finish, mutant_loses_writes, mutant_skips_this_write, mutant_syncs_current,
+    prepare, trigger,
 };
 
 /// Says what a self-test found: nothing, in an image without any.

@@ -351,12 +351,14 @@ fn spaces() -> Vec<Space> {
 
 fn report_clock(frequencies: &Frequencies, calibration: &Calibration) {
     let mhz = frequencies.tsc_hz / 1_000_000;
-    match calibration.sample_ticks {
-        Some(ticks) => info!(
-            "clock: {mhz} MHz, one tick is one instruction; a flat sample costs {ticks}, {} of them after the \
-             counter is armed",
-            calibration.resume_ticks,
-        ),
-        None => info!("clock: {mhz} MHz, ticks are time, not instructions"),
-    }
+    let tick = match (calibration.clock, calibration.sample_ticks) {
+        (ClockKind::Instructions, _) => "one tick is one instruction",
+        (ClockKind::Time, Some(_)) => "one tick is one instruction of any CPU, so a CPU's ticks are time",
+        (ClockKind::Time, None) => return info!("clock: {mhz} MHz, ticks are time, not instructions"),
+    };
+    info!(
+        "clock: {mhz} MHz, {tick}; a flat sample costs {}, {} of them after the counter is armed",
+        calibration.sample_ticks.unwrap_or_default(),
+        calibration.resume_ticks,
+    );
 }

@@ -199,8 +199,7 @@ impl Part {
     }
 
     fn idle(&self) {
-        // An NMI finds the halted CPU at one instruction, again and again: that is no row.
-        self.seat.cpu.nmi.forget_last_rip();
+        self.seat.cpu.nmi.note_halt();
         cpu::wait_for_nmi();
     }
 }

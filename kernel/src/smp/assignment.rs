@@ -75,8 +75,7 @@ pub(super) fn work_for_ever(cpu: &'static PerCpu) -> ! {
         // Release: what the work has left comes first.
         state.store(PARKED, Ordering::Release);
         while state.load(Ordering::Acquire) != ASSIGNED {
-            // NMIs find the halted CPU at one instruction, again and again: that is no row.
-            cpu.nmi.forget_last_rip();
+            cpu.nmi.note_halt();
             cpu::wait_for_nmi();
         }
         state.store(BUSY, Ordering::Release);

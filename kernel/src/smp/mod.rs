@@ -77,6 +77,8 @@ fn other_ids(cpu_0: &PerCpu, madt: Option<&Madt>) -> Vec<u32> {
 const XAPIC_BROADCAST: u32 = 0xff;
 
 fn start(page: StartupPage, apic: LocalApic, index: u16, apic_id: u32, tsc_hz: u64) -> Option<CpuInfo> {
+    /// It takes microseconds, but a CPU of an emulator waits for its turn.
+    const SECONDS_MAX: u64 = 10;
     let Ok(stack) = StackRange::for_thread() else {
         warning!("no memory for a stack: the CPU with APIC ID {apic_id} is left alone");
         return None;
@@ -88,7 +90,7 @@ fn start(page: StartupPage, apic: LocalApic, index: u16, apic_id: u32, tsc_hz: u
         warning!("the CPU with APIC ID {apic_id} does not start");
         return None;
     }
-    if !wait_until(tsc_hz, is_up) {
+    if !wait_until(SECONDS_MAX * tsc_hz, is_up) {
         report::broken_setup(format_args!("CPU {index} (APIC ID {apic_id}) has started and got stuck"));
     }
     let (clock_offset, clock_uncertainty) = clock_offset::measure(index);
@@ -109,8 +111,8 @@ pub fn main() -> ! {
 /// # Context
 /// Thread of one CPU at a time; nothing to do for the CPU that runs this.
 pub fn flush(cpu: &PerCpu) {
-    /// An NMI takes microseconds.
-    const TICKS_MAX: u64 = 1 << 32;
+    /// An NMI takes microseconds, but a CPU of an emulator waits for its turn: some seconds.
+    const TICKS_MAX: u64 = 1 << 34;
     let before = cpu.nmi.mailbox.flushes();
     cpu.send_nmi(Message::Flush);
     if !wait_until(TICKS_MAX, || cpu.nmi.mailbox.flushes() != before) {

@@ -147,11 +147,19 @@ pub fn yield_now() {
 
 /// Lets others run until the next tick, or until a process ends. With nobody to run, the CPU halts.
 ///
+/// A process that has ended already and waits for its burial is no reason to wait: it may have been the last one.
+///
 /// # Context
 /// Thread 0, while there is a tick.
 pub fn wait_for_tick() {
     without_interrupts(|| {
-        QUEUE.lock().set_state(switch::current(), State::Waiting);
+        {
+            let mut queue = QUEUE.lock();
+            if queue.ended().is_some() {
+                return;
+            }
+            queue.set_state(switch::current(), State::Waiting);
+        }
         schedule();
     });
 }
@@ -205,8 +213,7 @@ fn schedule() {
             Choice::Idle => {
                 // The tick may wake somebody, but not switch: this loop does.
                 let _no_preemption = NoPreemption::new();
-                // An NMI finds the halted CPU at one instruction, again and again: that is no row.
-                percpu::current().nmi.forget_last_rip();
+                percpu::current().nmi.note_halt();
                 cpu::wait_for_interrupt();
             }
         }

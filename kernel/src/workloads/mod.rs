@@ -1,12 +1,13 @@
 //! Workloads: code that is worth profiling, and that knows whether it computed the right thing.
 //!
-//! Adding one is adding a file and a line in [`ALL`].
+//! Adding one is adding a file and a line in [`ALL`], or in [`BY_NAME`] where it should run on request only.
 
 mod chase;
 mod hash;
 mod irqs_off;
 mod matrix;
 mod parse;
+mod shared;
 mod sort;
 
 use alloc::boxed::Box;
@@ -27,7 +28,7 @@ pub trait Workload: Send {
 /// Name and constructor of a workload.
 pub type Entry = (&'static str, fn() -> Box<dyn Workload>);
 
-/// Every workload.
+/// The workloads that run where none is named.
 pub const ALL: &[Entry] = &[
     ("matrix", || Box::new(matrix::Matrix::new())),
     ("sort", || Box::new(sort::Sort::new())),
@@ -37,7 +38,10 @@ pub const ALL: &[Entry] = &[
     ("irqs-off", || Box::new(irqs_off::IrqsOff)),
 ];
 
-/// Selects workloads by their comma-separated names, in that order; no name selects all.
+/// Those that run where they are named: they show something only with several CPUs.
+pub const BY_NAME: &[Entry] = &[("shared", || Box::new(shared::Shared::new()))];
+
+/// Selects workloads by their comma-separated names, in that order; no name selects [`ALL`].
 ///
 /// # Errors
 /// The first name that is not known.
@@ -45,7 +49,7 @@ pub fn select(names: &str) -> Result<Vec<Task>, &str> {
     if names.is_empty() {
         return Ok(ALL.iter().map(Task::new).collect());
     }
-    let find = |name| ALL.iter().find(|entry| entry.0 == name).map(Task::new).ok_or(name);
+    let find = |name| ALL.iter().chain(BY_NAME).find(|entry| entry.0 == name).map(Task::new).ok_or(name);
     names.split(',').map(find).collect()
 }
 

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct CpuList<'a>(&'a str);
 
 impl<'a> CpuList<'a> {
+    /// Every CPU.
+    pub const ALL: Self = Self("");
+
     /// Parses a list; an empty one has every CPU.
     ///
     /// # Errors

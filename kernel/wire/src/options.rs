@@ -22,7 +22,7 @@ use crate::{CpuList, Rate, RateError, Sampling};
 ///
 /// | word | unit | meaning |
 /// |---|---|---|
-/// | `workload=a,b` | | workloads to run in turn; empty means all |
+/// | `workload=a,b` | | workloads to run in turn; empty means all but those that run on request only |
 /// | `cpu_list=0,2-3` | | CPUs that work and sample; empty means all |
 /// | `duration_ns=N` | ns | length of the sampled part |
 /// | `period=N` | events | one sample every N events |

@@ -81,6 +81,9 @@ pub struct NmiCounters {
     pub space_syncs: u64,
     /// Of these, those that did neither: no frame was left, the address was bad, or another CPU was first.
     pub other_faults: u64,
+    /// Times that the CPU halted while it sampled: the clock went on, and no instruction was executed. Counted by its
+    /// thread.
+    pub halts: u64,
 }
 
 impl NmiCounters {

@@ -29,7 +29,7 @@ pub struct WorkArgs {
     #[arg(long, value_name = "HZ", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(19..=100_000))]
     pub tick_hz: u32,
 
-    /// Workloads to run in turn [default: all, or none beside programs]
+    /// Workloads to run in turn [default: all but shared, or none beside programs]
     #[arg(short, long = "workload", value_name = "WORKLOAD", value_delimiter = ',', value_parser = word)]
     pub workloads: Vec<String>,
 

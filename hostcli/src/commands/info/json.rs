@@ -1,8 +1,8 @@
 //! The machine-readable form of `info`. Its names are a contract: add, never rename.
 
 use nmiprof_wire::{
-    ClockKind, CutChains, Drops, LineCounters, LogLevel, MemoryCounters, NmiCounters, PmuCounters, Sampling,
-    WIRE_VERSION,
+    ClockKind, CpuInfo, CutChains, Drops, LineCounters, LogLevel, MemoryCounters, NmiCounters, PmuCounters,
+    Sampling, WIRE_VERSION,
 };
 use serde::Serialize;
 
@@ -143,6 +143,8 @@ struct Nmi {
     first_touches: u64,
     space_syncs: u64,
     other_faults: u64,
+    /// Times that a CPU halted while it sampled.
+    halts: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -166,6 +168,8 @@ struct Cut {
 #[derive(Debug, Serialize)]
 struct Cpu {
     cpu: u16,
+    #[serde(flatten)]
+    place: Option<Place>,
     totals: Totals,
     nmi: Nmi,
     ring_pages: u64,
@@ -185,6 +189,20 @@ struct Line {
     stalls: u64,
     stall_ticks_max: u64,
     frames_dropped: u64,
+}
+
+/// What was said of a CPU.
+#[derive(Debug, Serialize)]
+struct Place {
+    apic_id: u32,
+    /// It did not work or sample.
+    parked: bool,
+    /// Ticks of its clock less those of CPU 0's, as measured.
+    clock_offset: i64,
+    /// How wrong that may be.
+    clock_uncertainty: u64,
+    /// What was subtracted from its samples' times.
+    clock_correction: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -329,6 +347,7 @@ impl Nmi {
             first_touches: nmi.first_touches,
             space_syncs: nmi.space_syncs,
             other_faults: nmi.other_faults,
+            halts: nmi.halts,
         }
     }
 }
@@ -359,6 +378,7 @@ impl Cpu {
         let driver = record.pmu().counters().find(|counters| counters.cpu == cpu);
         Self {
             cpu,
+            place: record.cpus().get(cpu).map(Place::new),
             totals: Totals::new(&balance),
             nmi: Nmi::new(&balance.nmi),
             ring_pages: balance.ring_pages,
@@ -376,6 +396,18 @@ impl Line {
         &LineCounters { bytes, interrupt_bytes, stalls, stall_ticks_max, frames_dropped, .. }: &LineCounters,
     ) -> Self {
         Self { bytes_sent: bytes, interrupt_bytes, stalls, stall_ticks_max, frames_dropped }
+    }
+}
+
+impl Place {
+    const fn new(info: &CpuInfo) -> Self {
+        Self {
+            apic_id: info.apic_id,
+            parked: !info.samples,
+            clock_offset: info.clock_offset,
+            clock_uncertainty: info.clock_uncertainty,
+            clock_correction: info.clock_correction(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use nmiprof_wire::{CutChains, LineCounters, LogLevel, MemoryCounters, NmiCounters, PmuCounters};
+use nmiprof_wire::{CpuInfo, CutChains, LineCounters, LogLevel, MemoryCounters, NmiCounters, PmuCounters};
 
 use super::json::Info;
 use crate::capture::{Balance, Record, RunInfo};
@@ -78,6 +78,7 @@ fn write_cpus(record: &Record, out: &mut dyn Write) -> io::Result<()> {
             balance.overflows,
             summary::identity_text(account.identity())
         )?;
+        write_cpu(cpu, record, balance.nmi.halts, out)?;
         write_memory(&balance, out)?;
         write_nmi(&balance.nmi, account.is_nmi_inconsistent(), out)?;
         let mut drivers = record.pmu().counters();
@@ -86,6 +87,28 @@ fn write_cpus(record: &Record, out: &mut dyn Write) -> io::Result<()> {
             .map_or(Ok(()), |driver| write_driver(driver, out))?;
     }
     Ok(())
+}
+
+/// Writes what was said of a CPU: nothing where nothing was.
+fn write_cpu(cpu: usize, record: &Record, halts: u64, out: &mut dyn Write) -> io::Result<()> {
+    if halts > 0 {
+        writeln!(out, "#   halted {halts} times while it sampled, so ticks of the clock are time")?;
+    }
+    let Some(info) = u16::try_from(cpu).ok().and_then(|cpu| record.cpus().get(cpu)) else { return Ok(()) };
+    let CpuInfo { apic_id, samples, clock_offset, clock_uncertainty, .. } = *info;
+    let role = if samples { "samples" } else { "parked" };
+    write!(out, "#   APIC ID {apic_id}, {role}")?;
+    if info.cpu == 0 {
+        return writeln!(out);
+    }
+    let meaning = match info.clock_correction() {
+        0 => "taken for none",
+        _ => "times are corrected by it",
+    };
+    writeln!(
+        out,
+        "; its clock less CPU 0's: {clock_offset} ticks, give or take {clock_uncertainty}: {meaning}"
+    )
 }
 
 fn write_memory(balance: &Balance, out: &mut dyn Write) -> io::Result<()> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Args;
 use super::profile::{Profile, Row};
 use crate::capture::{Identity, Record, RunInfo, WorkloadOutcome};
 use crate::commands::processes::{JsonProcess, json_processes};
@@ -22,6 +23,9 @@ pub(super) struct Report<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     pmu_fallback: &'a str,
     deterministic: bool,
+    /// The CPUs whose samples are in the rows; absent where those of all are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_list: Option<&'a str>,
     events: Vec<EventReport<'a>>,
     samples: u64,
     overflows: u64,
@@ -66,12 +70,12 @@ impl<'a> Report<'a> {
     pub(super) fn new(
         run: &'a RunInfo,
         record: &'a Record,
+        args: &'a Args,
         profiles: &'a [Profile],
         unresolved_pct: Option<f64>,
-        limit_pct: f64,
     ) -> Self {
         let total = record.accounts().total();
-        let event = |profile: &'a Profile| EventReport::new(run, record, profile, limit_pct);
+        let event = |profile: &'a Profile| EventReport::new(run, record, profile, args.percent_limit);
         let fatal = record.messages().fatal().map(|_| summary::fatal_text(record));
         Self {
             schema_version: SCHEMA_VERSION,
@@ -80,6 +84,7 @@ impl<'a> Report<'a> {
             pmu_name: &run.pmu_name,
             pmu_fallback: &run.pmu_fallback,
             deterministic: run.deterministic,
+            cpu_list: args.cpus.cpu.as_deref(),
             events: profiles.iter().map(event).collect(),
             samples: record.samples(),
             overflows: total.overflows,

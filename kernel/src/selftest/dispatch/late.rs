@@ -76,5 +76,6 @@ const fn outcome(handled: u64, unknown: u64) -> NmiCounters {
         first_touches: 0,
         space_syncs: 0,
         other_faults: 0,
+        halts: 0,
     }
 }

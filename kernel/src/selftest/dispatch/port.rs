@@ -21,6 +21,7 @@ const NONE: NmiCounters = NmiCounters {
     first_touches: 0,
     space_syncs: 0,
     other_faults: 0,
+    halts: 0,
 };
 
 /// SERR and IOCHK: acknowledged, and counted once whoever looks.
