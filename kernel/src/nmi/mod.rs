@@ -249,8 +249,12 @@ fn run_without_sampler(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
         report::broken_invariant("NMI-once: the handler was entered while it was running", frame);
     }
     nmi.sampler.begin_empty_run();
+    #[cfg(feature = "selftest")]
+    crate::selftest::turnstile::begin_run(cpu.index);
     handle::<false>(cpu, frame, frame_pointer, None);
     nmi.sampler.end_run(None);
+    #[cfg(feature = "selftest")]
+    crate::selftest::turnstile::end_run(cpu.index);
 }
 
 /// Asks the handlers; gives the sampler back.

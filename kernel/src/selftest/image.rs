@@ -14,8 +14,8 @@ use x86_64::structures::paging::PhysFrame;
 
 use super::acts::{self, Act};
 use super::{
-    cases, dispatch, exceptions, exit_window, first_touch, frameless, gap, pairs, rain, spaces, storm, sweep,
-    switch, user, windows,
+    cases, dispatch, exceptions, exit_window, first_touch, frameless, gap, pairs, race, rain, spaces, storm,
+    sweep, switch, user, windows,
 };
 use crate::arch::percpu::PerCpu;
 use crate::arch::{budget, idt, switch_line};
@@ -42,7 +42,7 @@ static SKEW: AtomicI64 = AtomicI64::new(0);
 
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
      nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, late, \
-     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew";
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, race, race-long";
 
 /// Does what the command line asks for.
 ///
@@ -90,6 +90,8 @@ pub fn trigger(name: &str) {
         | frameless::NAME
         | gap::GAP
         | gap::PUBLISH_FIRST
+        | race::NAME
+        | race::LONG
         | CLOCK_SKEW => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
@@ -129,6 +131,8 @@ pub fn experiment(
         spaces::NAME => spaces::run(cpu),
         first_touch::NAME => first_touch::run(options, session, &old),
         frameless::NAME => frameless::run(session),
+        race::NAME => race::run(),
+        race::LONG => race::run_long(options),
         _ => return false,
     }
     true

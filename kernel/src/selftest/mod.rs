@@ -25,6 +25,8 @@ mod pairs;
 #[cfg(feature = "selftest")]
 mod placement;
 #[cfg(feature = "selftest")]
+mod race;
+#[cfg(feature = "selftest")]
 pub mod rain;
 #[cfg(feature = "selftest")]
 mod rival;
@@ -36,6 +38,8 @@ mod storm;
 mod sweep;
 #[cfg(feature = "selftest")]
 mod switch;
+#[cfg_attr(not(feature = "selftest"), path = "open_turnstile.rs")]
+pub mod turnstile;
 #[cfg(feature = "selftest")]
 mod user;
 #[cfg(feature = "selftest")]
