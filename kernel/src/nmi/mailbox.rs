@@ -123,6 +123,10 @@ impl Mailbox {
         // Relaxed, here and below: what others write was acquired with the messages, and all else is this CPU's.
         let sent = self.sent.load(Ordering::Relaxed);
         let new = sent.wrapping_sub(self.sent_seen.load(Ordering::Relaxed));
+        if new == 0 {
+            // A message of this CPU: those that may come still may come still.
+            return;
+        }
         self.sent_seen.store(sent, Ordering::Relaxed);
         self.late.store(new.saturating_sub(is_alone.into()), Ordering::Relaxed);
         self.late_until.store(cpu::timestamp().wrapping_add(LATE_TICKS), Ordering::Relaxed);
@@ -141,6 +145,15 @@ impl Mailbox {
         }
         self.late.store(late - 1, Ordering::Relaxed);
         true
+    }
+
+    /// Notes that an NMI that found nothing was explained by what came before it: it is none of those that may come.
+    ///
+    /// # Context
+    /// As for [`Mailbox::claims_late`].
+    #[cold]
+    pub(super) fn late_was_explained(&self) {
+        self.late.store(self.late.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
     }
 
     /// Returns how many times translations were forgotten; it wraps.

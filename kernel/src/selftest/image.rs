@@ -41,7 +41,7 @@ const SKEW_TICKS: i64 = -1_000_000_000_000;
 static SKEW: AtomicI64 = AtomicI64::new(0);
 
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
-     nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, late, \
+     nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, ipi, late, \
      switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, race, race-long";
 
 /// Does what the command line asks for.
@@ -82,6 +82,7 @@ pub fn trigger(name: &str) {
         | "exit-window"
         | "cases"
         | "dispatch"
+        | "ipi"
         | "late"
         | "idle"
         | switch::NAME
@@ -125,6 +126,7 @@ pub fn experiment(
         "exit-window" => exit_window::run(options, cpu),
         "cases" => cases::run(cpu),
         "dispatch" => dispatch::run(options, cpu, session),
+        "ipi" => dispatch::run_afar(options, cpu, session),
         "late" => dispatch::run_late(options, cpu, session),
         "idle" => user::idle(options, cpu, session),
         switch::NAME | switch::SYNC_CURRENT => switch::run(options, cpu, session, old),

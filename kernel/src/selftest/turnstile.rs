@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::arch::cpu;
 use crate::arch::fallible;
-use crate::arch::layout::PAGE_BYTES;
 use crate::arch::percpu::{self, PerCpu};
 use crate::arch::startup::wait_until;
 use crate::nmi::mailbox::Message;
@@ -46,6 +46,8 @@ const OPEN: u32 = 0;
 
 /// The [`Gate`] that is closed. Written by CPU 0 while nobody races.
 static CLOSED: AtomicU32 = AtomicU32::new(OPEN);
+/// Racers that are not at the starting line yet; 0 for no line.
+static MISSING: AtomicU32 = AtomicU32::new(0);
 /// The CPUs that race, or may.
 static RACING: [Racer; RACERS] = [const { Racer::new() }; RACERS];
 /// Compare-exchanges of table entries that another CPU's had come before, by level.
@@ -56,9 +58,10 @@ static LOST: [AtomicU64; LEVELS] = [const { AtomicU64::new(0) }; LEVELS];
 struct Racer {
     /// [`FINISHED`] to [`WAITING`]. Written by CPU 0 from finished or waiting to running, and by its own CPU to all else.
     state: AtomicU32,
-    /// What its next NMI is to do: the first page to touch, how many, and whether it has finished then; no page for
+    /// What its next NMI is to do: the first page to touch, how far it is to the next one, how many, and whether it has finished then; no page for
     /// nothing. Written by whoever sends the NMI.
     first: AtomicU64,
+    stride: AtomicU64,
     pages: AtomicU64,
     finishes: AtomicU32,
     /// Touches that returned an error.
@@ -71,9 +74,9 @@ const WAITING: u32 = 2;
 
 impl Racer {
     const fn new() -> Self {
-        let [first, pages, errors] = [const { AtomicU64::new(0) }; 3];
+        let [first, stride, pages, errors] = [const { AtomicU64::new(0) }; 4];
         let [state, finishes] = [const { AtomicU32::new(0) }; 2];
-        Self { state, first, pages, finishes, errors }
+        Self { state, first, stride, pages, finishes, errors }
     }
 }
 
@@ -125,13 +128,36 @@ pub fn lost_so_far() -> [u64; LEVELS] {
 pub fn begin_run(cpu: u16) {
     let Some(racer) = racer(cpu) else { return };
     // Acquire: pairs with `touch_in_next_nmi`.
-    for page in 0..racer.pages.load(Ordering::Acquire) {
+    let pages = racer.pages.load(Ordering::Acquire);
+    if pages > 0 {
+        wait_at_line();
+    }
+    for page in 0..pages {
+        let address = racer.first.load(Ordering::Relaxed) + page * racer.stride.load(Ordering::Relaxed);
         // SAFETY: an area that is made for races, in which nothing else lies.
-        let touched =
-            unsafe { fallible::touch_word(racer.first.load(Ordering::Relaxed) + page * PAGE_BYTES) };
+        let touched = unsafe { fallible::touch_word(address) };
         racer.errors.fetch_add(touched.is_err().into(), Ordering::Relaxed);
     }
     racer.pages.store(0, Ordering::Relaxed);
+}
+
+/// Draws a starting line, at which two NMIs wait for each other.
+///
+/// # Context
+/// CPU 0, thread; nobody races.
+pub fn draw_line() {
+    MISSING.store(RACERS as u32, Ordering::Release);
+}
+
+fn wait_at_line() {
+    if MISSING.load(Ordering::Acquire) == 0 {
+        return;
+    }
+    MISSING.fetch_sub(1, Ordering::AcqRel);
+    // Not `pause`: that of an emulator is a long one.
+    while MISSING.load(Ordering::Acquire) != 0 {
+        cpu::nop_sled(1);
+    }
 }
 
 /// Notes at the end of an NMI that the race is over for this CPU, if it was sent for that.
@@ -147,13 +173,14 @@ pub fn end_run(cpu: u16) {
     }
 }
 
-/// Lets the next NMI of a CPU touch pages; and it is its part of the race.
+/// Lets the next NMI of a CPU touch pages, so many bytes apart; if that is so, its part of the race is over then.
 ///
 /// # Context
 /// Thread; no such NMI is on its way.
-pub fn touch_in_next_nmi(cpu: u16, address: u64, pages: u64, finishes: bool) {
+pub fn touch_in_next_nmi(cpu: u16, address: u64, pages: u64, stride: u64, finishes: bool) {
     if let Some(racer) = racer(cpu) {
         racer.first.store(address, Ordering::Relaxed);
+        racer.stride.store(stride, Ordering::Relaxed);
         racer.finishes.store(finishes.into(), Ordering::Relaxed);
         // Release: the address comes first.
         racer.pages.store(pages, Ordering::Release);

@@ -53,7 +53,7 @@ fn race(arena: &Arena, orders: &mut Orders) -> u64 {
         smp::assign(cpu, TICKS_PER_SECOND, Box::new(work));
     });
     turnstile::begin(toucher, |cpu| {
-        turnstile::touch_in_next_nmi(cpu.index, start, 1, true);
+        turnstile::touch_in_next_nmi(cpu.index, start, 1, 0, true);
         turnstile::by_nmi(cpu);
     });
     orders.lead();

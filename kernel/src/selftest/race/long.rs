@@ -1,6 +1,6 @@
 //! Case 21 on CPUs that run in parallel: two NMIs at a time touch the same pages in the same order, again and again.
 //!
-//! Nobody is held at a turnstile. Who is behind finds pages that are there, takes no fault and catches up, so that the
+//! Both wait for each other at the start, and are held nowhere else. Who is behind finds pages that are there, takes no fault and catches up, so that the
 //! two meet again and again; how often they did is counted where a compare-exchange is lost.
 
 #![expect(unsafe_code, reason = "takes pages and tables away")]
@@ -17,14 +17,18 @@ use crate::memory::frames;
 use crate::memory::vmalloc::LazyArea;
 use crate::selftest::turnstile;
 
-/// Pages of a round, behind four tables of the lowest level and one above them.
-const PAGES: u64 = 4 * 512;
-/// The first of them.
+/// Pages of a round: enough for many meetings, for a round begins with messages that take their time.
+const PAGES: u64 = 2048;
+/// From one of them to the next: two behind each table of the lowest level.
+const STRIDE: u64 = 256;
+/// The first of them, behind tables of its own.
 const FIRST: u64 = 512 * 512;
+/// Pages behind a table of the second level.
+const TABLE_PAGES: u64 = 512 * 512;
 
 /// Races for so long.
 pub(super) fn run(arena: &Arena, duration_ns: u64) {
-    let area = LazyArea::new((FIRST + PAGES) * PAGE_BYTES).expect("there is memory");
+    let area = LazyArea::new((FIRST + PAGES * STRIDE) * PAGE_BYTES).expect("there is memory");
     let end = cpu::timestamp() + duration_ns * (TICKS_PER_SECOND >> 20) / 1000;
     let (before, lost_before) = (arena.counts(), turnstile::lost_so_far());
     let (mut rounds, mut wrong) = (0_u64, 0_u64);
@@ -57,8 +61,9 @@ fn round(arena: &Arena, area: &LazyArea) -> bool {
     let (left, census, taken) = (frames::left(), area.census(), arena.frames_taken());
     let address = area.start() + FIRST * PAGE_BYTES;
     for cpu in arena.cpus {
-        turnstile::touch_in_next_nmi(cpu.index, address, PAGES, true);
+        turnstile::touch_in_next_nmi(cpu.index, address, PAGES, STRIDE * PAGE_BYTES, true);
     }
+    turnstile::draw_line();
     arena.cpus.into_iter().for_each(|cpu| turnstile::begin(cpu, turnstile::by_nmi));
     while turnstile::is_running() {
         spin_loop();
@@ -74,8 +79,10 @@ fn round(arena: &Arena, area: &LazyArea) -> bool {
 
 /// Takes everything away, the area's entry in the address space included.
 fn reset(arena: &Arena, area: &LazyArea) {
-    // SAFETY: nobody races now, and both CPUs forget the area's translations before they do.
-    unsafe { area.strip(FIRST, 2) };
+    for table in (FIRST..FIRST + PAGES * STRIDE).step_by(TABLE_PAGES as usize) {
+        // SAFETY: nobody races now, and both CPUs forget the area's translations before they do.
+        unsafe { area.strip(table, 2) };
+    }
     lazy::forget_top_level(arena.space.root(), area.start());
     arena.refresh();
 }

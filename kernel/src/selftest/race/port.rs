@@ -39,7 +39,7 @@ fn race(arena: &Arena, orders: &mut Orders) -> NmiCounters {
     for cpu in arena.cpus {
         cpu.nmi.forget_last_rip();
         turnstile::begin(cpu, |cpu| {
-            turnstile::touch_in_next_nmi(cpu.index, 0, 0, true);
+            turnstile::touch_in_next_nmi(cpu.index, 0, 0, 0, true);
             cpu.apic.send_nmi(cpu.apic_id);
         });
     }

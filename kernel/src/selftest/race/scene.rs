@@ -179,7 +179,7 @@ fn send_to(cpu: &'static PerCpu, area: &'static LazyArea, act: Act) {
     let address = |page: u64| area.start() + page * PAGE_BYTES;
     match act {
         Act::Touch(page) => {
-            turnstile::touch_in_next_nmi(cpu.index, address(page), 1, true);
+            turnstile::touch_in_next_nmi(cpu.index, address(page), 1, 0, true);
             turnstile::by_nmi(cpu);
         }
         Act::Read(page) => give(cpu, move |cpu| {
@@ -194,7 +194,7 @@ fn send_to(cpu: &'static PerCpu, area: &'static LazyArea, act: Act) {
                 // SAFETY: it was just unmapped, and no other CPU knows the page.
                 unsafe { frames::free(frame) };
             }
-            turnstile::touch_in_next_nmi(cpu.index, address(page), 1, false);
+            turnstile::touch_in_next_nmi(cpu.index, address(page), 1, 0, false);
             cpu.nmi.send_self_nmi(cpu.apic);
         }),
     }
