@@ -14,8 +14,8 @@ use x86_64::structures::paging::PhysFrame;
 
 use super::acts::{self, Act};
 use super::{
-    cases, dispatch, exceptions, exit_window, first_touch, frameless, gap, pairs, race, rain, spaces, storm,
-    sweep, switch, user, windows,
+    cases, dispatch, exceptions, exit_window, falling, first_touch, frameless, gap, pairs, race, rain,
+    spaces, starting, storm, sweep, switch, user, windows,
 };
 use crate::arch::percpu::PerCpu;
 use crate::arch::{budget, idt, switch_line};
@@ -42,7 +42,7 @@ static SKEW: AtomicI64 = AtomicI64::new(0);
 
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
      nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, ipi, late, \
-     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, race, race-long";
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, race, race-long, starting, panic-one, panic-two";
 
 /// Does what the command line asks for.
 ///
@@ -71,6 +71,8 @@ pub fn trigger(name: &str) {
             panic!("a panic on request, in a rain of NMIs");
         }
         switch::SYNC_CURRENT => SYNC_CURRENT.store(true, Ordering::Relaxed),
+        falling::ONE => falling::start(1),
+        falling::TWO => falling::start(2),
         "windows" => windows::start(false),
         "windows-nested" => windows::start(true),
         "gs-base" => user::spoil_gs_base(),
@@ -91,6 +93,7 @@ pub fn trigger(name: &str) {
         | frameless::NAME
         | gap::GAP
         | gap::PUBLISH_FIRST
+        | starting::NAME
         | race::NAME
         | race::LONG
         | CLOCK_SKEW => {}
@@ -107,6 +110,9 @@ pub fn prepare(options: &Options<'_>) -> Prepared {
     old.extend(first_touch::prepare(options));
     if options.selftest == CLOCK_SKEW {
         SKEW.store(SKEW_TICKS, Ordering::Relaxed);
+    }
+    if options.selftest == starting::NAME {
+        starting::prepare();
     }
     Prepared(old)
 }
@@ -133,6 +139,7 @@ pub fn experiment(
         spaces::NAME => spaces::run(cpu),
         first_touch::NAME => first_touch::run(options, session, &old),
         frameless::NAME => frameless::run(session),
+        starting::NAME => starting::run(),
         race::NAME => race::run(),
         race::LONG => race::run_long(options),
         _ => return false,
@@ -165,6 +172,7 @@ pub fn finish() {
 /// # Context
 /// NMI.
 pub fn mutant_skips_this_write() -> bool {
+    falling::note_sample();
     let left = SKIP_COUNTDOWN.load(Ordering::Relaxed);
     if left == 0 {
         return false;

@@ -13,6 +13,8 @@ pub mod exceptions;
 #[cfg(feature = "selftest")]
 pub mod exit_window;
 #[cfg(feature = "selftest")]
+mod falling;
+#[cfg(feature = "selftest")]
 mod first_touch;
 #[cfg(feature = "selftest")]
 mod frameless;
@@ -33,6 +35,8 @@ mod rival;
 #[cfg(feature = "selftest")]
 pub mod spaces;
 #[cfg(feature = "selftest")]
+pub mod starting;
+#[cfg(feature = "selftest")]
 mod storm;
 #[cfg(feature = "selftest")]
 mod sweep;
@@ -52,6 +56,20 @@ pub use image::{
 /// Says what a self-test found: nothing, in an image without any.
 #[cfg(not(feature = "selftest"))]
 pub const fn finish() {}
+
+/// Notes a step of a CPU that starts.
+#[inline]
+pub fn started() {
+    #[cfg(feature = "selftest")]
+    starting::step();
+}
+
+/// May send an NMI to a CPU that starts.
+#[inline]
+pub fn while_starting(_index: u16) {
+    #[cfg(feature = "selftest")]
+    starting::disturb(_index);
+}
 
 /// Refuses to be anything but the kernel.
 #[cfg(not(feature = "selftest"))]
