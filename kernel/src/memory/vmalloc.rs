@@ -16,6 +16,7 @@ use super::{frames, space};
 use crate::arch::layout::{PAGE_BYTES, SLOT_BYTES, VMALLOC, VMALLOC_SLOTS};
 use crate::arch::paging::MapError;
 use crate::arch::paging::lazy::{self, Census};
+use crate::arch::percpu::OwnLines;
 use crate::selftest::turnstile::{self, Gate};
 
 /// Slots given out. Written by thread context. A slot whose area could not be made is lost.
@@ -23,7 +24,7 @@ static SLOTS_USED: AtomicU64 = AtomicU64::new(0);
 
 /// Length of each slot's area in bytes; 0 where there is none. Written by the thread when the area's
 /// top-level entry is in the master and its first tables are made, read by the fault path.
-static LENS: [AtomicU64; VMALLOC_SLOTS] = [const { AtomicU64::new(0) }; VMALLOC_SLOTS];
+static LENS: OwnLines<[AtomicU64; VMALLOC_SLOTS]> = OwnLines([const { AtomicU64::new(0) }; VMALLOC_SLOTS]);
 
 /// An area whose pages have no frame until they are touched.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +42,7 @@ impl LazyArea {
     pub fn new(len_bytes: u64) -> Result<Self, MapError> {
         // Relaxed: only the number counts.
         let slot = SLOTS_USED.fetch_add(1, Ordering::Relaxed);
-        let len = usize::try_from(slot).ok().and_then(|slot| LENS.get(slot)).ok_or(MapError::NoSlot)?;
+        let len = usize::try_from(slot).ok().and_then(|slot| LENS.0.get(slot)).ok_or(MapError::NoSlot)?;
         if len_bytes > SLOT_BYTES {
             return Err(MapError::NoSlot);
         }
@@ -146,7 +147,7 @@ impl LazyArea {
 #[inline]
 pub fn contains(address: u64) -> bool {
     let Some(offset) = address.checked_sub(VMALLOC) else { return false };
-    let len = usize::try_from(offset / SLOT_BYTES).ok().and_then(|slot| LENS.get(slot));
+    let len = usize::try_from(offset / SLOT_BYTES).ok().and_then(|slot| LENS.0.get(slot));
     turnstile::pass(Gate::Tables);
     // Acquire: pairs with `new`.
     len.is_some_and(|len| offset % SLOT_BYTES < len.load(Ordering::Acquire))

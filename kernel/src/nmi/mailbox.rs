@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use x86_64::instructions::tlb;
 
 use super::orders::Orders;
+use crate::arch::percpu::SHARED_BYTES;
 use crate::arch::{cpu, exit};
 
 /// What an NMI IPI is about.
@@ -55,7 +56,7 @@ pub struct Mailbox {
 }
 
 const _: () = assert!(
-    size_of::<Mailbox>() == 128 && align_of::<Mailbox>() == 128,
+    size_of::<Mailbox>() == SHARED_BYTES && align_of::<Mailbox>() == SHARED_BYTES,
     "soundness of the layout: what other CPUs write shares no line with what this one counts"
 );
 

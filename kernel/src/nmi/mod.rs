@@ -27,13 +27,14 @@ mod slot;
 pub mod staging;
 
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 
 use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
-use crate::arch::percpu::PerCpu as Cpu;
+use crate::arch::percpu::{PerCpu as Cpu, SHARED_BYTES};
 use crate::memory::fault::{PageFault, Resolution};
 use crate::report;
 use crate::sampler::Sampler;
@@ -81,6 +82,13 @@ pub struct PerCpu {
     /// State that only the handler touches.
     dispatcher: UnsafeCell<Dispatcher>,
 }
+
+const _: () = assert!(
+    offset_of!(PerCpu, mailbox).is_multiple_of(SHARED_BYTES)
+        && size_of::<Mailbox>().is_multiple_of(SHARED_BYTES)
+        && size_of::<PerCpu>().is_multiple_of(SHARED_BYTES),
+    "no shared cache line: the mailbox, which other CPUs write, begins and ends a pair of lines"
+);
 
 /// What one run of the handler is about.
 pub struct Run<'a> {
@@ -228,7 +236,11 @@ pub(crate) extern "C" fn run(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
     if !sampler.is_usual() {
         return run_unusual(cpu, frame, frame_pointer, sampler);
     }
+    #[cfg(feature = "selftest")]
+    crate::selftest::handler_times::begin_run(cpu);
     let sampler = handle::<true>(cpu, frame, frame_pointer, Some(sampler));
+    #[cfg(feature = "selftest")]
+    crate::selftest::handler_times::end_run(cpu);
     cpu.nmi.sampler.end_run(sampler);
 }
 

@@ -17,6 +17,7 @@ use nmiprof_ring::Producer;
 
 use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
+use crate::arch::percpu::SHARED_BYTES;
 use crate::memory::ring_memory::RingMemory;
 use crate::nmi::Interrupted;
 use crate::nmi::orders::{Order, Taken};
@@ -26,7 +27,8 @@ pub use store::FIXED_WORDS;
 use store::Store;
 pub use tag::Tag;
 
-/// What the NMI of one CPU samples with.
+/// What the NMI of one CPU samples with. It is on the heap, where others' things are next to it.
+#[repr(align(128))]
 pub struct Sampler {
     /// The timer that counts; without a period where `counters` count.
     pub timer: TimerPmu<LocalApic>,
@@ -41,6 +43,11 @@ pub struct Sampler {
     form: Form,
     store: Store,
 }
+
+const _: () = assert!(
+    align_of::<Sampler>() == SHARED_BYTES && size_of::<Sampler>().is_multiple_of(SHARED_BYTES),
+    "no shared cache line: nothing else on the heap lies on the sampler's lines"
+);
 
 /// How a sample is taken: the usual details have code of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use x86_64::structures::paging::PhysFrame;
 
 use super::acts::{self, Act};
 use super::{
-    cases, dispatch, exceptions, exit_window, falling, first_touch, frameless, gap, pairs, race, rain,
-    spaces, starting, storm, sweep, switch, user, windows,
+    cases, dispatch, exceptions, exit_window, falling, first_touch, frameless, gap, handler_times, pairs,
+    race, rain, spaces, starting, storm, sweep, switch, user, windows,
 };
 use crate::arch::percpu::PerCpu;
 use crate::arch::{budget, idt, switch_line};
@@ -42,7 +42,7 @@ static SKEW: AtomicI64 = AtomicI64::new(0);
 
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
      nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, ipi, late, \
-     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, race, race-long, starting, panic-one, panic-two";
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, race, race-long, starting, panic-one, panic-two, handler-times";
 
 /// Does what the command line asks for.
 ///
@@ -71,6 +71,7 @@ pub fn trigger(name: &str) {
             panic!("a panic on request, in a rain of NMIs");
         }
         switch::SYNC_CURRENT => SYNC_CURRENT.store(true, Ordering::Relaxed),
+        handler_times::NAME => handler_times::start(),
         falling::ONE => falling::start(1),
         falling::TWO => falling::start(2),
         "windows" => windows::start(false),
@@ -162,6 +163,7 @@ pub fn mutant_syncs_current() -> Option<PhysFrame> {
 
 /// Says what the self-test found, when sampling is over.
 pub fn finish() {
+    handler_times::finish();
     exceptions::finish();
     windows::finish();
     user::finish();

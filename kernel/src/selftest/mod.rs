@@ -21,6 +21,8 @@ mod frameless;
 #[cfg(feature = "selftest")]
 pub mod gap;
 #[cfg(feature = "selftest")]
+pub mod handler_times;
+#[cfg(feature = "selftest")]
 mod image;
 #[cfg(feature = "selftest")]
 mod pairs;

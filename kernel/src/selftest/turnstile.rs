@@ -13,7 +13,7 @@
 
 use alloc::vec::Vec;
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::arch::cpu;
 use crate::arch::fallible;
@@ -47,7 +47,7 @@ const OPEN: u32 = 0;
 /// The [`Gate`] that is closed. Written by CPU 0 while nobody races.
 static CLOSED: AtomicU32 = AtomicU32::new(OPEN);
 /// Racers that are not at the starting line yet; 0 for no line.
-static MISSING: AtomicU32 = AtomicU32::new(0);
+static MISSING: AtomicUsize = AtomicUsize::new(0);
 /// The CPUs that race, or may.
 static RACING: [Racer; RACERS] = [const { Racer::new() }; RACERS];
 /// Compare-exchanges of table entries that another CPU's had come before, by level.
@@ -58,12 +58,14 @@ static LOST: [AtomicU64; LEVELS] = [const { AtomicU64::new(0) }; LEVELS];
 struct Racer {
     /// [`FINISHED`] to [`WAITING`]. Written by CPU 0 from finished or waiting to running, and by its own CPU to all else.
     state: AtomicU32,
-    /// What its next NMI is to do: the first page to touch, how far it is to the next one, how many, and whether it has finished then; no page for
-    /// nothing. Written by whoever sends the NMI.
+    /// What its next NMI is to do: one of the three below. Written by whoever sends it, and taken by it.
+    job: AtomicU32,
+    /// The pages to touch: the address of the first, the bytes to the next one, and how many. Written before the job.
     first: AtomicU64,
     stride: AtomicU64,
     pages: AtomicU64,
-    finishes: AtomicU32,
+    /// The run at hand is this CPU's part of the race. Written by the NMI.
+    is_part: AtomicU32,
     /// Touches that returned an error.
     errors: AtomicU64,
 }
@@ -72,11 +74,17 @@ const FINISHED: u32 = 0;
 const RUNNING: u32 = 1;
 const WAITING: u32 = 2;
 
+const NOTHING: u32 = 0;
+/// Touch pages.
+const TOUCH: u32 = 1;
+/// Touch them, and have finished then.
+const TOUCH_AND_FINISH: u32 = 2;
+
 impl Racer {
     const fn new() -> Self {
         let [first, stride, pages, errors] = [const { AtomicU64::new(0) }; 4];
-        let [state, finishes] = [const { AtomicU32::new(0) }; 2];
-        Self { state, first, stride, pages, finishes, errors }
+        let [state, job, is_part] = [const { AtomicU32::new(0) }; 3];
+        Self { state, job, first, stride, pages, is_part, errors }
     }
 }
 
@@ -128,17 +136,18 @@ pub fn lost_so_far() -> [u64; LEVELS] {
 pub fn begin_run(cpu: u16) {
     let Some(racer) = racer(cpu) else { return };
     // Acquire: pairs with `touch_in_next_nmi`.
-    let pages = racer.pages.load(Ordering::Acquire);
-    if pages > 0 {
-        wait_at_line();
+    let job = racer.job.swap(NOTHING, Ordering::Acquire);
+    if job == NOTHING {
+        return;
     }
-    for page in 0..pages {
+    racer.is_part.store((job == TOUCH_AND_FINISH).into(), Ordering::Relaxed);
+    wait_at_line();
+    for page in 0..racer.pages.load(Ordering::Relaxed) {
         let address = racer.first.load(Ordering::Relaxed) + page * racer.stride.load(Ordering::Relaxed);
         // SAFETY: an area that is made for races, in which nothing else lies.
         let touched = unsafe { fallible::touch_word(address) };
         racer.errors.fetch_add(touched.is_err().into(), Ordering::Relaxed);
     }
-    racer.pages.store(0, Ordering::Relaxed);
 }
 
 /// Draws a starting line, at which two NMIs wait for each other.
@@ -146,7 +155,7 @@ pub fn begin_run(cpu: u16) {
 /// # Context
 /// CPU 0, thread; nobody races.
 pub fn draw_line() {
-    MISSING.store(RACERS as u32, Ordering::Release);
+    MISSING.store(RACERS, Ordering::Release);
 }
 
 fn wait_at_line() {
@@ -166,9 +175,8 @@ fn wait_at_line() {
 /// As for [`begin_run`].
 pub fn end_run(cpu: u16) {
     if let Some(racer) = racer(cpu)
-        && racer.finishes.load(Ordering::Relaxed) != 0
+        && racer.is_part.swap(0, Ordering::Relaxed) != 0
     {
-        racer.finishes.store(0, Ordering::Relaxed);
         finish(cpu);
     }
 }
@@ -181,9 +189,9 @@ pub fn touch_in_next_nmi(cpu: u16, address: u64, pages: u64, stride: u64, finish
     if let Some(racer) = racer(cpu) {
         racer.first.store(address, Ordering::Relaxed);
         racer.stride.store(stride, Ordering::Relaxed);
-        racer.finishes.store(finishes.into(), Ordering::Relaxed);
-        // Release: the address comes first.
-        racer.pages.store(pages, Ordering::Release);
+        racer.pages.store(pages, Ordering::Relaxed);
+        // Release: the pages come first.
+        racer.job.store(if finishes { TOUCH_AND_FINISH } else { TOUCH }, Ordering::Release);
     }
 }
 
@@ -269,6 +277,11 @@ impl Orders {
                 [false, true] => 1,
                 [false, false] => {
                     self.races += 1;
+                    if self.made < self.choices.len() {
+                        report::broken_setup(format_args!(
+                            "a race did not come to the choices of the one before"
+                        ));
+                    }
                     return;
                 }
             };
@@ -287,7 +300,6 @@ impl Orders {
 
     /// Goes on to the next order; tells whether there is one.
     pub fn advance(&mut self) -> bool {
-        self.choices.truncate(self.made);
         while let Some(last) = self.choices.pop() {
             if last + 1 < RACERS {
                 self.choices.push(last + 1);

@@ -192,16 +192,16 @@ impl Stage {
                 apic.send_self_nmi();
             }
             Source::Stray => apic.send_self_nmi(),
-            Source::Afar => self.from_afar(|cpu| cpu.send_nmi(Message::Nudge)),
+            Source::Afar => self.ask_other(|cpu| cpu.send_nmi(Message::Nudge)),
             Source::MessageFromAfar => {
-                self.from_afar(|cpu| cpu.nmi.mailbox.leave_from_afar(Message::Nudge));
+                self.ask_other(|cpu| cpu.nmi.mailbox.leave_from_afar(Message::Nudge));
             }
-            Source::NmiFromAfar => self.from_afar(|cpu| cpu.apic.send_nmi(cpu.apic_id)),
+            Source::NmiFromAfar => self.ask_other(|cpu| cpu.apic.send_nmi(cpu.apic_id)),
         }
     }
 
     /// Lets another CPU do something to this one, and returns when it has.
-    fn from_afar(&self, act: fn(&'static PerCpu)) {
+    fn ask_other(&self, act: fn(&'static PerCpu)) {
         let (here, other) = (self.cpu, percpu::of(OTHER_CPU).expect("there is one"));
         smp::assign(other, TICKS_PER_SECOND, Box::new(move |_| act(here)));
         while !smp::is_parked(OTHER_CPU) {

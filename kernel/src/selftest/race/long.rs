@@ -24,7 +24,7 @@ const STRIDE: u64 = 256;
 /// The first of them, behind tables of its own.
 const FIRST: u64 = 512 * 512;
 /// Pages behind a table of the second level.
-const TABLE_PAGES: u64 = 512 * 512;
+const TABLE_PAGES: usize = 512 * 512;
 
 /// Races for so long.
 pub(super) fn run(arena: &Arena, duration_ns: u64) {
@@ -79,7 +79,7 @@ fn round(arena: &Arena, area: &LazyArea) -> bool {
 
 /// Takes everything away, the area's entry in the address space included.
 fn reset(arena: &Arena, area: &LazyArea) {
-    for table in (FIRST..FIRST + PAGES * STRIDE).step_by(TABLE_PAGES as usize) {
+    for table in (FIRST..FIRST + PAGES * STRIDE).step_by(TABLE_PAGES) {
         // SAFETY: nobody races now, and both CPUs forget the area's translations before they do.
         unsafe { area.strip(table, 2) };
     }
