@@ -236,18 +236,32 @@ pub(crate) extern "C" fn run(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
     if !sampler.is_usual() {
         return run_unusual(cpu, frame, frame_pointer, sampler);
     }
-    #[cfg(feature = "selftest")]
-    crate::selftest::handler_times::begin_run(cpu);
     let sampler = handle::<true>(cpu, frame, frame_pointer, Some(sampler));
-    #[cfg(feature = "selftest")]
-    crate::selftest::handler_times::end_run(cpu);
     cpu.nmi.sampler.end_run(sampler);
 }
 
 /// Handles one NMI with whatever counts: apart, so that the usual samplers do not pay for its registers.
 #[inline(never)]
 fn run_unusual(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64, sampler: &mut Sampler) {
+    #[cfg(feature = "selftest")]
+    if sampler.is_timed() {
+        return run_timed(cpu, frame, frame_pointer, sampler);
+    }
     let sampler = handle::<false>(cpu, frame, frame_pointer, Some(sampler));
+    cpu.nmi.sampler.end_run(sampler);
+}
+
+/// Handles one NMI as a usual one, and notes how long that takes.
+#[cfg(feature = "selftest")]
+#[inline(never)]
+fn run_timed(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64, sampler: &mut Sampler) {
+    sampler.set_timed(false);
+    crate::selftest::handler_times::begin_run(cpu);
+    let mut sampler = handle::<true>(cpu, frame, frame_pointer, Some(sampler));
+    crate::selftest::handler_times::end_run(cpu);
+    if let Some(sampler) = &mut sampler {
+        sampler.set_timed(true);
+    }
     cpu.nmi.sampler.end_run(sampler);
 }
 

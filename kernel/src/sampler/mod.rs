@@ -50,7 +50,7 @@ const _: () = assert!(
 );
 
 /// How a sample is taken: the usual details have code of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Form {
     /// The timer's: time and address.
     Plain,
@@ -58,6 +58,9 @@ enum Form {
     Chain,
     /// Whatever there is to count with, and whatever the detail says.
     Any,
+    /// As `Plain`, with a look at the clock before and after: that is not usual.
+    #[cfg(feature = "selftest")]
+    Timed,
 }
 
 impl Form {
@@ -86,6 +89,10 @@ impl Sampler {
         mut throttle: Throttle,
     ) -> Self {
         let form = Form::of(detail, &throttle);
+        #[cfg(feature = "selftest")]
+        let is_timed = form == Form::Plain && crate::selftest::handler_times::is_on();
+        #[cfg(feature = "selftest")]
+        let form = if is_timed { Form::Timed } else { form };
         throttle.start(cpu::timestamp());
         let store = Store::new(ring, detail);
         Self { timer, counters: None, needs_timer: true, strays: 0, row_rip: 0, throttle, form, store }
@@ -133,7 +140,23 @@ impl Sampler {
     /// Tells whether a timer counts and [`Sampler::handle_usual`] knows how to store its samples.
     #[inline(always)]
     pub fn is_usual(&self) -> bool {
-        self.form != Form::Any
+        #[cfg(feature = "selftest")]
+        let is_usual = self.form < Form::Any;
+        #[cfg(not(feature = "selftest"))]
+        let is_usual = self.form != Form::Any;
+        is_usual
+    }
+
+    /// Tells whether its runs are timed.
+    #[cfg(feature = "selftest")]
+    pub fn is_timed(&self) -> bool {
+        self.form == Form::Timed
+    }
+
+    /// Makes a sampler of plain samples one whose runs are timed, or the other way round.
+    #[cfg(feature = "selftest")]
+    pub const fn set_timed(&mut self, on: bool) {
+        self.form = if on { Form::Timed } else { Form::Plain };
     }
 
     /// Takes a sample if this NMI is an overflow of the timer, and returns how many events it handled; for usual

@@ -22,6 +22,11 @@ static LEFT: [AtomicU32; 2] = [const { AtomicU32::new(SAMPLES) }; 2];
 /// CPUs that are ready to panic.
 static READY: AtomicU32 = AtomicU32::new(0);
 
+/// Tells whether some CPU is to panic.
+pub fn is_on() -> bool {
+    FALLING.load(Ordering::Relaxed) != 0
+}
+
 /// Lets so many CPUs panic.
 pub fn start(cpus: u32) {
     FALLING.store(cpus, Ordering::Relaxed);
@@ -34,16 +39,8 @@ pub fn start(cpus: u32) {
 ///
 /// # Panics
 /// On request.
-#[inline]
-pub fn note_sample() {
-    if FALLING.load(Ordering::Relaxed) != 0 {
-        count_down();
-    }
-}
-
 #[cold]
-#[expect(clippy::panic, reason = "on request")]
-fn count_down() {
+pub fn note_sample() {
     let falling = FALLING.load(Ordering::Relaxed);
     let index = percpu::current().index;
     let Some(left) = usize::from(index).checked_sub(1).and_then(|racer| LEFT.get(racer)) else { return };

@@ -40,15 +40,17 @@ pub fn start() {
     ACTIVE.store(true, Ordering::Relaxed);
 }
 
+/// Tells whether runs are to be timed.
+pub fn is_on() -> bool {
+    ACTIVE.load(Ordering::Relaxed)
+}
+
 /// Notes that a run of the handler begins.
 ///
 /// # Context
 /// NMI.
 #[inline]
 pub fn begin_run(cpu: &PerCpu) {
-    if !ACTIVE.load(Ordering::Relaxed) {
-        return;
-    }
     let Some(times) = SEEN.get(usize::from(cpu.index)) else { return };
     times.overflows.store(cpu.nmi.counters.overflows.read(), Ordering::Relaxed);
     times.back_to_back.store(cpu.nmi.counters.back_to_back.read(), Ordering::Relaxed);
@@ -62,9 +64,6 @@ pub fn begin_run(cpu: &PerCpu) {
 /// NMI.
 #[inline]
 pub fn end_run(cpu: &PerCpu) {
-    if !ACTIVE.load(Ordering::Relaxed) {
-        return;
-    }
     let now = cpu::timestamp();
     let Some(times) = SEEN.get(usize::from(cpu.index)) else { return };
     let has_sample = times.overflows.load(Ordering::Relaxed) != cpu.nmi.counters.overflows.read();
@@ -78,7 +77,7 @@ pub fn end_run(cpu: &PerCpu) {
 
 /// Says what was seen.
 pub fn finish() {
-    if !ACTIVE.load(Ordering::Relaxed) {
+    if !is_on() {
         return;
     }
     for cpu in (0..CPUS_MAX).map_while(percpu::of) {

@@ -72,8 +72,11 @@ pub fn trigger(name: &str) {
         }
         switch::SYNC_CURRENT => SYNC_CURRENT.store(true, Ordering::Relaxed),
         handler_times::NAME => handler_times::start(),
-        falling::ONE => falling::start(1),
-        falling::TWO => falling::start(2),
+        falling::ONE | falling::TWO => {
+            falling::start(if name == falling::ONE { 1 } else { 2 });
+            // It makes samples take the slow way, on which they are counted.
+            SKIP_COUNTDOWN.store(u32::MAX, Ordering::Relaxed);
+        }
         "windows" => windows::start(false),
         "windows-nested" => windows::start(true),
         "gs-base" => user::spoil_gs_base(),
@@ -174,9 +177,12 @@ pub fn finish() {
 /// # Context
 /// NMI.
 pub fn mutant_skips_this_write() -> bool {
-    falling::note_sample();
     let left = SKIP_COUNTDOWN.load(Ordering::Relaxed);
     if left == 0 {
+        return false;
+    }
+    if falling::is_on() {
+        falling::note_sample();
         return false;
     }
     SKIP_COUNTDOWN.store(if left == 1 { SKIP_EVERY } else { left - 1 }, Ordering::Relaxed);
