@@ -15,8 +15,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86_64::instructions::port::Port;
 
-use crate::selftest::turnstile::{self, Gate};
-
 const PORT: u16 = 0x61;
 const SERR: u8 = 1 << 7;
 const IOCHK: u8 = 1 << 6;
@@ -57,11 +55,8 @@ trait ControlPort {
 /// # Context
 /// NMI; takes no lock that it would have to wait for.
 pub fn take_reason() -> Reason {
-    turnstile::pass(Gate::Port);
     let Some(looking) = Looking::try_begin() else { return Reason::Busy };
-    turnstile::pass(Gate::Port);
     let reason = read_and_acknowledge(&mut port());
-    turnstile::pass(Gate::Port);
     drop(looking);
     reason
 }

@@ -152,9 +152,12 @@ impl Mailbox {
     ///
     /// # Context
     /// As for [`Mailbox::claims_late`].
-    #[cold]
+    #[inline]
     pub(super) fn late_was_explained(&self) {
-        self.late.store(self.late.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+        let late = self.late.load(Ordering::Relaxed);
+        if late > 0 {
+            self.late.store(late - 1, Ordering::Relaxed);
+        }
     }
 
     /// Returns how many times translations were forgotten; it wraps.

@@ -5,8 +5,6 @@
 pub enum Gate {
     /// Before each access to a table entry that another CPU may change, too.
     Tables,
-    /// Before each step of a look at system control port B.
-    Port,
 }
 
 /// Passes.
