@@ -20,7 +20,7 @@ use crate::memory::{frames, heap, space};
 use crate::nmi::entry::NmiStack;
 use crate::nmi::{self, entry};
 use crate::workloads::{self, Task};
-use crate::{info, process, report, thread, warning};
+use crate::{info, process, report, selftest, thread, warning};
 
 /// Pages of each interrupt stack: a fatal report formats its text there.
 const IST_PAGES: u64 = 6;
@@ -122,11 +122,16 @@ pub fn this_cpu(index: u16, options: &Options<'_>) -> &'static PerCpu {
     let reserve = FrameReserve::new(options.reserve_frames);
     let apic = LocalApic::enable();
     let nmi = nmi::PerCpu::new(nmi_stack, options);
-    let cpu = PerCpu::install(index, apic, ring_zero_stack, nmi, reserve);
+    // The table first: whoever finds the area may send an NMI, and one with last words to say does.
     idt::load();
+    let cpu = PerCpu::install(index, apic, ring_zero_stack, nmi, reserve);
+    selftest::started();
     require_nmi_stack();
+    selftest::started();
     syscall::open();
+    selftest::started();
     cpu::forbid_floating_point();
+    selftest::started();
     cpu
 }
 

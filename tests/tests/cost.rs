@@ -5,6 +5,7 @@
 //! time between two of them is one whole NMI. Both count exactly, so they have to agree exactly. No wall time
 //! is looked at.
 
+use nmiprof::cost::crowd::{self, Crowd};
 use nmiprof::cost::{CHAIN_CALLERS, Cost, Phase, Scenario, measure};
 use nmiprof::images::Image;
 use nmiprof::machine::Program;
@@ -107,6 +108,23 @@ fn no_entry_is_over_its_budget() {
             let over_max = if entry == NmiEntry::Rostedt { ROSTEDT_OVER_NAIVE_MAX } else { OVER_NAIVE_MAX };
             assert!(total <= naive + over_max, "{entry} {scenario}: {total}, naive {naive}");
         }
+    }
+}
+
+#[test]
+fn a_sample_costs_the_same_however_many_cpus_sample() {
+    let Some(program) = program() else { return };
+    let mut all = Vec::new();
+    for cpus in crowd::CPUS {
+        let crowd = Crowd::measure(&program, NmiEntry::Rostedt, cpus).expect("the machine can be followed");
+        println!("{cpus} CPUs: {} instructions, {:?}", crowd.trace.len(), crowd.times);
+        assert_eq!(crowd.times.len(), usize::from(cpus));
+        assert!(crowd.samples_min() >= crowd::TIMES_MIN, "{:?}", crowd.times);
+        all.push(crowd);
+    }
+    for crowd in &all {
+        assert_eq!(crowd.trace, all[0].trace, "{} CPUs: instruction for instruction", crowd.cpus);
+        assert_eq!(crowd.ticks_min(), all[0].ticks_min(), "{} CPUs", crowd.cpus);
     }
 }
 

@@ -243,7 +243,7 @@ const SWITCH_BYTES: u64 = 15;
 
 /// Sweeps the switch between two address spaces, and returns the placements' addresses.
 fn sweep_switch(words: &str) -> Option<(Completed, Vec<u64>)> {
-    let run = selftest(&format!("selftest=switch sweep_first=480 sweep_last=600 {words}"))?;
+    let run = selftest(&format!("selftest=switch sweep_first=490 sweep_last=610 {words}"))?;
     let total = balanced_switch(&run);
     let placements = run.record.messages().placements();
     assert_eq!(placements.len(), 121);
@@ -309,7 +309,7 @@ fn entries_installed_everywhere_and_the_direct_map_need_no_sync() {
 
 #[test]
 fn a_fault_handler_that_trusts_the_current_process_fails_in_the_middle_of_the_switch() {
-    let run = image(Image::Selftest, "selftest=switch-sync-current sweep_first=480 sweep_last=600").run();
+    let run = image(Image::Selftest, "selftest=switch-sync-current sweep_first=490 sweep_last=610").run();
     let Some(verdict) = run.verdict() else { return };
     println!("{verdict}");
     assert!(

@@ -39,7 +39,7 @@ fn command_line(entry: NmiEntry, unmask: Unmask, nested_return: NestedReturn) ->
 }
 
 fn tracer<'a>(program: &'a Program, code: &'a Code, command_line: &'a str, label: &'a str) -> Tracer<'a> {
-    Tracer { program, image: Image::Main.elf(), code, kernel_command_line: command_line, label }
+    Tracer { program, image: Image::Main.elf(), code, kernel_command_line: command_line, label, cpus: 1 }
 }
 
 fn rostedt(arrival: u64) -> Option<(Code, Traced)> {

@@ -3,22 +3,26 @@
 //! - [`Scenario`]: what is measured: a flat sample, one that faults, one with a nested NMI, one with its chain;
 //! - [`Phase`]: what an instruction is for, by its address: labels of the entry's assembly, and elsewhere the
 //!   inlined functions that the debug information names;
-//! - [`measure`]: a reference trace of the scenario, split into phases: a [`Cost`].
+//! - [`measure`]: a reference trace of the scenario, split into phases: a [`Cost`];
+//! - [`crowd`]: what becomes of it where other CPUs sample, too.
 //!
 //! Nothing in the kernel counts for this: the main image is stepped through from outside, by QEMU's debug
 //! stub. What the kernel itself measures at every start is the independent second way to the same number.
 
+pub mod crowd;
 mod phase;
 mod scenario;
 mod split;
 
 use std::collections::BTreeMap;
+use std::io;
 
 use nmiprof_wire::NmiEntry;
 use serde_json::{Value, json};
 
 use crate::images::Image;
-use crate::machine::Program;
+use crate::machine::{BootError, Program};
+use crate::sweep::trace::Seen;
 use crate::sweep::tracer::{Arrival, Tracer, TracerError};
 use crate::sweep::{Code, CodeError};
 use crate::symbols::{self, SymbolError, Symbolizer};
@@ -75,6 +79,32 @@ pub fn measure(program: &Program, entry: NmiEntry, scenario: Scenario) -> Result
     if !scenario.is_survived_by(entry) {
         return Ok(None);
     }
+    follow(program, entry, scenario, 1).map(|(cost, _)| Some(cost))
+}
+
+/// Returns the addresses of all instructions of an NMI of `scenario`, of a machine with so many CPUs that all sample.
+///
+/// # Errors
+/// As [`measure`].
+pub fn trace(
+    program: &Program,
+    entry: NmiEntry,
+    scenario: Scenario,
+    cpus: u16,
+) -> Result<Vec<u64>, CostError> {
+    let (_, mut stops) = follow(program, entry, scenario, cpus)?;
+    // The last one is the interrupted instruction.
+    stops.pop();
+    Ok(stops.into_iter().map(|stop| stop.rip).collect())
+}
+
+/// Follows NMIs until one shows the scenario.
+fn follow(
+    program: &Program,
+    entry: NmiEntry,
+    scenario: Scenario,
+    cpus: u16,
+) -> Result<(Cost, Vec<Seen>), CostError> {
     let code = Code::parse(Image::Main.elf())?;
     let build_id = Image::Main.build_id().ok_or(CostError::NoBuildId)?;
     let image = symbols::Image::find(&build_id, None)?;
@@ -85,6 +115,7 @@ pub fn measure(program: &Program, entry: NmiEntry, scenario: Scenario) -> Result
         code: &code,
         kernel_command_line: &scenario.command_line(entry),
         label: &format!("nmi_{entry}"),
+        cpus,
     };
     for candidate in 0..CANDIDATES_MAX {
         let mut passed = 0;
@@ -93,9 +124,10 @@ pub fn measure(program: &Program, entry: NmiEntry, scenario: Scenario) -> Result
             passed += usize::from(fits);
             Ok(fits && passed > candidate)
         };
-        let cost = splitter.split(&tracer.stops(scenario.nmis(), &mut is_it)?, entry, scenario);
+        let stops = tracer.stops(scenario.nmis(), &mut is_it)?;
+        let cost = splitter.split(&stops, entry, scenario);
         if scenario.is_shown_by(&cost) {
-            return Ok(Some(cost));
+            return Ok((cost, stops));
         }
     }
     Err(CostError::NotShown { entry, scenario })
@@ -116,6 +148,20 @@ pub enum CostError {
     /// There is no trace.
     #[error(transparent)]
     Tracer(#[from] TracerError),
+    /// A machine did not start or could not be followed.
+    #[error(transparent)]
+    Boot(Box<BootError>),
+    /// A machine with several CPUs failed.
+    #[error("the machine with {cpus} CPUs failed: {reason}; report it")]
+    Died {
+        /// Its CPUs.
+        cpus: u16,
+        /// How it ended.
+        reason: String,
+    },
+    /// There is no place for temporary files.
+    #[error("can't use a temporary file: {0}; make room, or name another directory by TMPDIR")]
+    Io(#[from] io::Error),
     /// No NMI did what the scenario is about.
     #[error("with the entry `{entry}` no NMI was seen that shows `{scenario}`; report it")]
     NotShown {

@@ -93,6 +93,7 @@ impl Examiner<'_> {
             code: self.code,
             kernel_command_line: &combination.command_line(&request),
             label: &label,
+            cpus: 1,
         };
         let (arrivals, record) = tracer.count()?;
         let traced = tracer.trace(first_of_last_placement(arrivals, &record)?)?;

@@ -44,6 +44,8 @@ pub struct Tracer<'a> {
     pub kernel_command_line: &'a str,
     /// Label of the NMI entry.
     pub label: &'a str,
+    /// CPUs of the machine. Whichever reaches the entry first is followed.
+    pub cpus: u16,
 }
 
 /// What one NMI was seen to do.
@@ -165,6 +167,7 @@ impl Session {
         let (line, socket) = (directory.path().join("line"), directory.path().join("gdb"));
         let config = MachineConfig {
             kernel_command_line: tracer.kernel_command_line.to_owned(),
+            cpus: tracer.cpus,
             extra_args: ["-S", "-gdb", &stub_at(&socket), "-icount", STEPPED_ICOUNT]
                 .map(str::to_owned)
                 .to_vec(),

@@ -91,7 +91,7 @@ fn resolve(frame: &mut TrapFrame) {
         PAGE_FAULT => {
             let fault = PageFault { address, error: frame.error, rip: frame.interrupted.rip };
             match fault::resolve(&fault) {
-                Resolution::Synced | Resolution::FirstTouch { .. } | Resolution::Raced => return,
+                Resolution::Synced | Resolution::FirstTouch { .. } | Resolution::Raced { .. } => return,
                 Resolution::NoFrame { .. } => AccessError::NoFrame,
                 Resolution::BadAddress => AccessError::Fault,
             }

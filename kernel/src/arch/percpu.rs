@@ -34,9 +34,20 @@ use crate::nmi::orders::Order;
 /// Most CPUs that the kernel has room for.
 pub const CPUS_MAX: u16 = 256;
 
+/// What two CPUs must not share if one of them writes there: two cache lines, for the prefetcher of adjacent lines works
+/// in pairs.
+pub const SHARED_BYTES: usize = 128;
+
 /// The areas, by number. Each is written once, by its own CPU, before anything there asks for it.
-static AREAS: [AtomicPtr<PerCpu>; CPUS_MAX as usize] =
-    [const { AtomicPtr::new(ptr::null_mut()) }; CPUS_MAX as usize];
+static AREAS: OwnLines<[AtomicPtr<PerCpu>; CPUS_MAX as usize]> =
+    OwnLines([const { AtomicPtr::new(ptr::null_mut()) }; CPUS_MAX as usize]);
+
+/// Something on cache lines of its own: for what the NMI path reads and nobody writes any more, which must not lie
+/// beside what somebody writes all the time.
+#[repr(align(128))]
+pub struct OwnLines<T>(pub T);
+
+const _: () = assert!(align_of::<OwnLines<u8>>() == SHARED_BYTES, "no shared cache line");
 
 /// What one CPU owns.
 ///
@@ -73,7 +84,17 @@ pub struct SyscallStack {
 /// Offset of the [`SyscallStack`] from the GS base, for the assembly.
 pub const SYSCALL_STACK: usize = offset_of!(PerCpu, syscall_stack);
 
-const _: () = assert!(align_of::<PerCpu>() == 128, "soundness of the layout: no shared cache line");
+const _: () = {
+    assert!(
+        align_of::<PerCpu>() == SHARED_BYTES && size_of::<PerCpu>().is_multiple_of(SHARED_BYTES),
+        "no shared cache line: the areas of two CPUs lie on different ones"
+    );
+    // All but the mailbox inside `nmi`, which sees to that itself, is written by this CPU only, so it may be together.
+    assert!(
+        align_of::<nmi::PerCpu>() == SHARED_BYTES && offset_of!(PerCpu, nmi).is_multiple_of(SHARED_BYTES),
+        "no shared cache line: what is aligned inside the NMI's part is so in the area"
+    );
+};
 
 impl PerCpu {
     /// Makes the area of this CPU and installs it, for good.
@@ -95,7 +116,7 @@ impl PerCpu {
         let area = Self { syscall_stack, ring_zero_stack, preempt_off, index, apic, apic_id, nmi, reserve };
         let area: &'static Self = Box::leak(Box::new(area));
         area.nmi.stack().set_cpu(area);
-        AREAS[usize::from(index)].store(ptr::from_ref(area).cast_mut(), Ordering::Release);
+        AREAS.0[usize::from(index)].store(ptr::from_ref(area).cast_mut(), Ordering::Release);
         KernelGsBase::write(VirtAddr::from_ptr(area));
         GsBase::write(VirtAddr::zero());
         area
@@ -127,7 +148,7 @@ impl PerCpu {
 /// # Context
 /// Any.
 pub fn of(index: u16) -> Option<&'static PerCpu> {
-    let slot = AREAS.get(usize::from(index))?;
+    let slot = AREAS.0.get(usize::from(index))?;
     // SAFETY: as in `find`.
     unsafe { slot.load(Ordering::Acquire).as_ref() }
 }
@@ -157,7 +178,7 @@ pub fn current() -> &'static PerCpu {
 /// Counts the CPUs that have an area: those that run.
 pub fn installed() -> usize {
     // Relaxed: for their number alone.
-    AREAS.iter().filter(|slot| !slot.load(Ordering::Relaxed).is_null()).count()
+    AREAS.0.iter().filter(|slot| !slot.load(Ordering::Relaxed).is_null()).count()
 }
 
 /// Returns the area of the CPU that runs this, if it is installed already.
@@ -166,7 +187,7 @@ pub fn installed() -> usize {
 /// Any, after the CPU has loaded its segments.
 #[inline]
 pub fn find() -> Option<&'static PerCpu> {
-    let slot = AREAS.get(gdt::cpu_number() as usize)?;
+    let slot = AREAS.0.get(gdt::cpu_number() as usize)?;
     // SAFETY: (1) not null means that `install` has leaked the area, so it lives for ever; (2) all of its
     // mutable parts are atomics or cells whose owner is named by their type.
     unsafe { slot.load(Ordering::Acquire).as_ref() }

@@ -42,8 +42,11 @@ pub enum Resolution {
         /// Frames taken for tables.
         tables: u32,
     },
-    /// Another CPU has just mapped it: run the instruction again.
-    Raced,
+    /// Somebody else has just mapped it, another CPU or an NMI on top of this fault: run the instruction again.
+    Raced {
+        /// Frames taken for tables.
+        tables: u32,
+    },
     /// The page is lazily mapped, and no frame is left.
     NoFrame {
         /// Frames taken for tables before.
@@ -80,6 +83,10 @@ fn find(cpu: &PerCpu, fault: &PageFault, in_nmi: bool) -> Resolution {
         Synced::Copied => Resolution::Synced,
         Synced::NotInMaster => Resolution::BadAddress,
         Synced::AlreadyPresent if in_nmi => touch(cpu, fault.address),
+        // Between the fault and the look at the entry it was copied.
+        Synced::AlreadyPresent if lazy::is_mapped(paging::loaded(), fault.address) => {
+            Resolution::Raced { tables: 0 }
+        }
         Synced::AlreadyPresent => Resolution::BadAddress,
     }
 }
@@ -97,7 +104,7 @@ fn sync(address: u64) -> Synced {
 
 fn touch(cpu: &PerCpu, address: u64) -> Resolution {
     match lazy::install_leaf(paging::loaded(), address, &cpu.reserve) {
-        Ok(FramesTaken { pages: 0, .. }) => Resolution::Raced,
+        Ok(FramesTaken { pages: 0, tables }) => Resolution::Raced { tables },
         Ok(FramesTaken { tables, .. }) => Resolution::FirstTouch { tables },
         Err(InstallError::NoFrame { tables }) => Resolution::NoFrame { tables },
         Err(InstallError::NoTable) => Resolution::BadAddress,

@@ -14,6 +14,7 @@ use x86_64::structures::paging::PhysFrame;
 
 use super::frames;
 use crate::arch::paging::lazy::FrameSource;
+use crate::arch::percpu::SHARED_BYTES;
 
 /// Most frames that one CPU may hold in reserve: 64 MiB.
 pub const FRAMES_MAX: u32 = 1 << 14;
@@ -21,7 +22,9 @@ pub const FRAMES_MAX: u32 = 1 << 14;
 /// The reserve of one CPU.
 pub struct FrameReserve {
     /// Physical addresses. A slot is written by the thread before `filled` passes it.
-    slots: Box<[AtomicU64]>,
+    slots: Box<[SlotLines]>,
+    /// How many of them are used.
+    len: u64,
     /// Frames put in, ever. Written by the thread, read by the NMI.
     filled: AtomicU64,
     /// Frames taken out, ever. Written by the NMI, read by the thread. `filled - taken` is 0 to the length.
@@ -31,6 +34,17 @@ pub struct FrameReserve {
     /// Frames that it held when it was made.
     first_filled: u64,
 }
+
+/// Slots on cache lines of their own: on the heap others' things are next to them.
+#[repr(align(128))]
+struct SlotLines([AtomicU64; SLOTS_IN_LINES]);
+
+const SLOTS_IN_LINES: usize = SHARED_BYTES / size_of::<AtomicU64>();
+
+const _: () = assert!(
+    align_of::<SlotLines>() == SHARED_BYTES && size_of::<SlotLines>() == SHARED_BYTES,
+    "no shared cache line: nothing else on the heap lies on the slots' lines"
+);
 
 /// What a reserve counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +60,11 @@ pub struct ReserveCounts {
 impl FrameReserve {
     /// Creates a full reserve; memory that runs out leaves it smaller.
     pub fn new(frames: u32) -> Self {
-        let slots = (0..frames.min(FRAMES_MAX)).map(|_| AtomicU64::new(0)).collect();
+        let len = frames.min(FRAMES_MAX);
+        let lines = (len as usize).div_ceil(SLOTS_IN_LINES);
+        let slots = (0..lines).map(|_| SlotLines([const { AtomicU64::new(0) }; SLOTS_IN_LINES])).collect();
         let [filled, taken, min] = [const { AtomicU64::new(0) }; 3];
-        let mut reserve = Self { slots, filled, taken, min, first_filled: 0 };
+        let mut reserve = Self { slots, len: len.into(), filled, taken, min, first_filled: 0 };
         reserve.refill();
         reserve.first_filled = reserve.held();
         reserve.min.store(reserve.first_filled, Ordering::Relaxed);
@@ -60,7 +76,7 @@ impl FrameReserve {
     /// # Context
     /// Thread, one at a time.
     pub fn refill(&self) {
-        while self.held() < self.slots.len() as u64 {
+        while self.held() < self.len {
             let Some(frame) = frames::allocate_zeroed() else {
                 return;
             };
@@ -88,7 +104,7 @@ impl FrameReserve {
     /// As for [`FrameReserve::refill`].
     #[cfg(feature = "selftest")]
     pub unsafe fn put_back(&self, frame: PhysFrame) {
-        if self.held() < self.slots.len() as u64 {
+        if self.held() < self.len {
             self.put(frame);
         } else {
             // SAFETY: (caller).
@@ -98,7 +114,7 @@ impl FrameReserve {
 
     /// Reads the counts.
     pub fn counts(&self) -> ReserveCounts {
-        let frames = u32::try_from(self.slots.len()).unwrap_or(FRAMES_MAX);
+        let frames = u32::try_from(self.len).unwrap_or(FRAMES_MAX);
         let frames_min = u32::try_from(self.min.load(Ordering::Relaxed)).unwrap_or(FRAMES_MAX);
         let refilled = self.filled.load(Ordering::Relaxed).saturating_sub(self.first_filled);
         ReserveCounts { frames, frames_min, refilled }
@@ -112,8 +128,8 @@ impl FrameReserve {
     /// Finds the slot of a position.
     #[inline]
     fn slot(&self, position: u64) -> Option<&AtomicU64> {
-        let index = position.checked_rem(self.slots.len() as u64)?;
-        self.slots.get(usize::try_from(index).ok()?)
+        let index = usize::try_from(position.checked_rem(self.len)?).ok()?;
+        self.slots.get(index / SLOTS_IN_LINES)?.0.get(index % SLOTS_IN_LINES)
     }
 }
 

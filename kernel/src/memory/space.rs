@@ -21,13 +21,14 @@ use crate::arch::boot::{MemoryMap, MemoryRange};
 use crate::arch::hpet;
 use crate::arch::layout::{DIRECT_MAP, KERNEL_BASE, PAGE_BYTES};
 use crate::arch::paging::{self, MapError, PageTables};
+use crate::arch::percpu::OwnLines;
 use crate::lock::{Mutex, MutexGuard};
 pub use process::sync_all;
 pub use process::{AddressSpace, USER_END, UserRights};
 
 static MASTER: Once<Mutex<PageTables>> = Once::new();
 /// Address of the master's top-level table, for those who can't wait for its lock. Written once, with the master.
-static MASTER_ROOT: AtomicU64 = AtomicU64::new(0);
+static MASTER_ROOT: OwnLines<AtomicU64> = OwnLines(AtomicU64::new(0));
 
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 const READ_ONLY: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::NO_EXECUTE);
@@ -76,7 +77,7 @@ pub fn build(memory: &MemoryMap, screen: Option<Screen>) -> Result<(), MapError>
     #[cfg(feature = "selftest")]
     tables.map(DIRECT_MAP + hpet::MMIO_ADDRESS, hpet::MMIO_ADDRESS, PAGE_BYTES, UNCACHED)?;
     // Release: whoever walks the tables sees them complete.
-    MASTER_ROOT.store(tables.root().start_address().as_u64(), Ordering::Release);
+    MASTER_ROOT.0.store(tables.root().start_address().as_u64(), Ordering::Release);
     MASTER.call_once(|| Mutex::new(tables));
     load_master();
     Ok(())
@@ -114,7 +115,7 @@ pub fn is_locked() -> bool {
 /// Any, the NMI included, after [`build`]: no lock.
 #[inline]
 pub fn master_root() -> PhysFrame {
-    PhysFrame::containing_address(PhysAddr::new_truncate(MASTER_ROOT.load(Ordering::Acquire)))
+    PhysFrame::containing_address(PhysAddr::new_truncate(MASTER_ROOT.0.load(Ordering::Acquire)))
 }
 
 /// Loads the master into this CPU: for the boot code, and for kernel threads without a space of their own.

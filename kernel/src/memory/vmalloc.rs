@@ -16,13 +16,15 @@ use super::{frames, space};
 use crate::arch::layout::{PAGE_BYTES, SLOT_BYTES, VMALLOC, VMALLOC_SLOTS};
 use crate::arch::paging::MapError;
 use crate::arch::paging::lazy::{self, Census};
+use crate::arch::percpu::OwnLines;
+use crate::selftest::turnstile::{self, Gate};
 
 /// Slots given out. Written by thread context. A slot whose area could not be made is lost.
 static SLOTS_USED: AtomicU64 = AtomicU64::new(0);
 
 /// Length of each slot's area in bytes; 0 where there is none. Written by the thread when the area's
-/// top-level entry is in the master, read by the fault path.
-static LENS: [AtomicU64; VMALLOC_SLOTS] = [const { AtomicU64::new(0) }; VMALLOC_SLOTS];
+/// top-level entry is in the master and its first tables are made, read by the fault path.
+static LENS: OwnLines<[AtomicU64; VMALLOC_SLOTS]> = OwnLines([const { AtomicU64::new(0) }; VMALLOC_SLOTS]);
 
 /// An area whose pages have no frame until they are touched.
 #[derive(Clone, Copy, Debug)]
@@ -40,16 +42,18 @@ impl LazyArea {
     pub fn new(len_bytes: u64) -> Result<Self, MapError> {
         // Relaxed: only the number counts.
         let slot = SLOTS_USED.fetch_add(1, Ordering::Relaxed);
-        let len = usize::try_from(slot).ok().and_then(|slot| LENS.get(slot)).ok_or(MapError::NoSlot)?;
+        let len = usize::try_from(slot).ok().and_then(|slot| LENS.0.get(slot)).ok_or(MapError::NoSlot)?;
         if len_bytes > SLOT_BYTES {
             return Err(MapError::NoSlot);
         }
         let start = VMALLOC + slot * SLOT_BYTES;
         lazy::create_top_level(space::master_root(), start)?;
-        // Release: whoever sees the area sees its entry.
-        len.store(len_bytes, Ordering::Release);
         let area = Self { start, len_bytes };
         area.make_first_tables()?;
+        turnstile::pass(Gate::Tables);
+        // Release: whoever sees the area sees its entry and its first tables. Not before: an access to the address
+        // by another CPU's NMI would be resolved between the mapper's looks and its stores.
+        len.store(len_bytes, Ordering::Release);
         Ok(area)
     }
 
@@ -114,6 +118,22 @@ impl LazyArea {
         (0..self.len_bytes / PAGE_BYTES).filter_map(|page| self.remove(page)).for_each(take);
     }
 
+    /// Takes the table at a level away that one page needs, or at level 0 the page, and all behind it.
+    ///
+    /// # Safety
+    /// As for [`lazy::strip`].
+    #[cfg(feature = "selftest")]
+    pub unsafe fn strip(&self, page: u64, level: u32) {
+        // SAFETY: (caller).
+        unsafe { lazy::strip(space::master_root(), self.start + page * PAGE_BYTES, level) };
+    }
+
+    /// Returns where the next area will start.
+    #[cfg(feature = "selftest")]
+    pub fn next_start() -> u64 {
+        VMALLOC + SLOTS_USED.load(Ordering::Relaxed) * SLOT_BYTES
+    }
+
     /// Counts the pages that have a frame, and the tables.
     pub fn census(&self) -> Census {
         lazy::census(space::master_root(), self.start, self.len_bytes)
@@ -127,7 +147,8 @@ impl LazyArea {
 #[inline]
 pub fn contains(address: u64) -> bool {
     let Some(offset) = address.checked_sub(VMALLOC) else { return false };
-    let len = usize::try_from(offset / SLOT_BYTES).ok().and_then(|slot| LENS.get(slot));
+    let len = usize::try_from(offset / SLOT_BYTES).ok().and_then(|slot| LENS.0.get(slot));
+    turnstile::pass(Gate::Tables);
     // Acquire: pairs with `new`.
     len.is_some_and(|len| offset % SLOT_BYTES < len.load(Ordering::Acquire))
 }

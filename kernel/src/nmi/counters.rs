@@ -117,11 +117,11 @@ impl Counters {
                 self.table_frames.add(u64::from(tables));
             }
             Resolution::Synced => self.space_syncs.increment(),
-            Resolution::NoFrame { tables } => {
+            Resolution::NoFrame { tables } | Resolution::Raced { tables } => {
                 self.other_faults.increment();
                 self.table_frames.add(u64::from(tables));
             }
-            Resolution::Raced | Resolution::BadAddress => self.other_faults.increment(),
+            Resolution::BadAddress => self.other_faults.increment(),
         }
     }
 

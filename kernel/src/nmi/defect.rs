@@ -1,6 +1,7 @@
 //! Known defects of the dispatcher, to show that the staged situations notice; self-test image only.
 
 use super::Interrupted;
+use super::mailbox::Mailbox;
 
 /// A dispatcher broken in one known way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +15,20 @@ pub enum Defect {
     WrongRip,
     /// Every NMI is taken for back-to-back.
     AlwaysBackToBack,
+    /// No NMI is that of an IPI whose message was taken before.
+    NeverLate,
+    /// Every NMI is, that nothing else explains.
+    AlwaysLate,
 }
 
 impl Defect {
     /// Every defect, with its name on the command line.
-    const ALL: [(&'static str, Self); 3] = [
+    const ALL: [(&'static str, Self); 5] = [
         ("dispatch-keep-swallow", Self::KeepSwallow),
         ("dispatch-wrong-rip", Self::WrongRip),
         ("dispatch-always-b2b", Self::AlwaysBackToBack),
+        ("dispatch-never-late", Self::NeverLate),
+        ("dispatch-always-late", Self::AlwaysLate),
     ];
 
     /// Returns the defect with that name; names of other defects are not of the dispatcher.
@@ -33,10 +40,19 @@ impl Defect {
     #[inline]
     pub fn rip(self, interrupted: &Interrupted<'_>) -> u64 {
         match self {
-            Self::None | Self::KeepSwallow => interrupted.frame.rip,
+            Self::None | Self::KeepSwallow | Self::NeverLate | Self::AlwaysLate => interrupted.frame.rip,
             Self::WrongRip => interrupted.nmi.stack().last_arrival().rip,
             // No instruction is there, but every NMI seems to come from there.
             Self::AlwaysBackToBack => 1,
+        }
+    }
+
+    /// Tells whether the dispatcher takes an NMI for that of an IPI whose message was taken before.
+    pub fn is_late(self, mailbox: &Mailbox) -> bool {
+        match self {
+            Self::NeverLate => false,
+            Self::AlwaysLate => true,
+            _ => mailbox.claims_late(),
         }
     }
 

@@ -28,6 +28,7 @@ use nmiprof_wire::{Dispatch, UnknownPolicy};
 use super::broadcast;
 use super::control_port::{self, Reason};
 use super::handlers::{self, Unclaimed, ask_all};
+use super::mailbox::Mailbox;
 use super::{Interrupted, Run};
 use crate::report;
 use crate::sampler::Sampler;
@@ -86,6 +87,16 @@ impl Dispatcher {
     #[cfg(feature = "selftest")]
     fn rip(&self, run: &Run<'_>) -> u64 {
         self.defect.rip(&run.interrupted)
+    }
+
+    #[cfg(not(feature = "selftest"))]
+    fn is_late(&self, mailbox: &Mailbox) -> bool {
+        mailbox.claims_late()
+    }
+
+    #[cfg(feature = "selftest")]
+    fn is_late(&self, mailbox: &Mailbox) -> bool {
+        self.defect.is_late(mailbox)
     }
 
     #[cfg(not(feature = "selftest"))]
@@ -154,13 +165,14 @@ fn explain_empty<const USUAL: bool>(
         Reason::None if dispatcher.swallow => {
             dispatcher.swallow = false;
             counters.swallowed.increment();
+            run.nmi.mailbox.late_was_explained();
             if let Some(sampler) = sampler {
                 sampler.late_was_explained();
             }
         }
         // Asked after that, so that a claim is not used up for what the row explains.
         Reason::None if sampler.is_some_and(Sampler::claims_late) => counters.handled.increment(),
-        Reason::None if run.nmi.mailbox.claims_late() => counters.handled.increment(),
+        Reason::None if dispatcher.is_late(&run.nmi.mailbox) => counters.handled.increment(),
         Reason::None => explain_unknown(dispatcher.unknown, &mut run),
     }
 }

@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use x86_64::instructions::tlb;
 
 use super::orders::Orders;
+use crate::arch::percpu::SHARED_BYTES;
 use crate::arch::{cpu, exit};
 
 /// What an NMI IPI is about.
@@ -55,7 +56,7 @@ pub struct Mailbox {
 }
 
 const _: () = assert!(
-    size_of::<Mailbox>() == 128 && align_of::<Mailbox>() == 128,
+    size_of::<Mailbox>() == SHARED_BYTES && align_of::<Mailbox>() == SHARED_BYTES,
     "soundness of the layout: what other CPUs write shares no line with what this one counts"
 );
 
@@ -123,6 +124,10 @@ impl Mailbox {
         // Relaxed, here and below: what others write was acquired with the messages, and all else is this CPU's.
         let sent = self.sent.load(Ordering::Relaxed);
         let new = sent.wrapping_sub(self.sent_seen.load(Ordering::Relaxed));
+        if new == 0 {
+            // A message of this CPU: those that may come still may come still.
+            return;
+        }
         self.sent_seen.store(sent, Ordering::Relaxed);
         self.late.store(new.saturating_sub(is_alone.into()), Ordering::Relaxed);
         self.late_until.store(cpu::timestamp().wrapping_add(LATE_TICKS), Ordering::Relaxed);
@@ -141,6 +146,18 @@ impl Mailbox {
         }
         self.late.store(late - 1, Ordering::Relaxed);
         true
+    }
+
+    /// Notes that an NMI that found nothing was explained by what came before it: it is none of those that may come.
+    ///
+    /// # Context
+    /// As for [`Mailbox::claims_late`].
+    #[inline]
+    pub(super) fn late_was_explained(&self) {
+        let late = self.late.load(Ordering::Relaxed);
+        if late > 0 {
+            self.late.store(late - 1, Ordering::Relaxed);
+        }
     }
 
     /// Returns how many times translations were forgotten; it wraps.

@@ -28,13 +28,14 @@ mod slot;
 pub mod staging;
 
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 
 use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
-use crate::arch::percpu::PerCpu as Cpu;
+use crate::arch::percpu::{PerCpu as Cpu, SHARED_BYTES};
 use crate::memory::fault::{PageFault, Resolution};
 use crate::report;
 use crate::sampler::Sampler;
@@ -82,6 +83,13 @@ pub struct PerCpu {
     /// State that only the handler touches.
     dispatcher: UnsafeCell<Dispatcher>,
 }
+
+const _: () = assert!(
+    offset_of!(PerCpu, mailbox).is_multiple_of(SHARED_BYTES)
+        && size_of::<Mailbox>().is_multiple_of(SHARED_BYTES)
+        && size_of::<PerCpu>().is_multiple_of(SHARED_BYTES),
+    "no shared cache line: the mailbox, which other CPUs write, begins and ends a pair of lines"
+);
 
 /// What one run of the handler is about.
 pub struct Run<'a> {
@@ -248,7 +256,25 @@ pub(crate) extern "C" fn run(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
 /// Handles one NMI with whatever counts: apart, so that the usual samplers do not pay for its registers.
 #[inline(never)]
 fn run_unusual(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64, sampler: &mut Sampler) {
+    #[cfg(feature = "selftest")]
+    if sampler.is_timed() {
+        return run_timed(cpu, frame, frame_pointer, sampler);
+    }
     let sampler = handle::<false>(cpu, frame, frame_pointer, Some(sampler));
+    cpu.nmi.sampler.end_run(sampler);
+}
+
+/// Handles one NMI as a usual one, and notes how long that takes.
+#[cfg(feature = "selftest")]
+#[inline(never)]
+fn run_timed(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64, sampler: &mut Sampler) {
+    sampler.set_timed(false);
+    crate::selftest::handler_times::begin_run(cpu);
+    let mut sampler = handle::<true>(cpu, frame, frame_pointer, Some(sampler));
+    crate::selftest::handler_times::end_run(cpu);
+    if let Some(sampler) = &mut sampler {
+        sampler.set_timed(true);
+    }
     cpu.nmi.sampler.end_run(sampler);
 }
 
@@ -262,8 +288,12 @@ fn run_without_sampler(cpu: &Cpu, frame: &IretFrame, frame_pointer: u64) {
         report::broken_invariant("NMI-once: the handler was entered while it was running", frame);
     }
     nmi.sampler.begin_empty_run();
+    #[cfg(feature = "selftest")]
+    crate::selftest::turnstile::begin_run(cpu.index);
     handle::<false>(cpu, frame, frame_pointer, None);
     nmi.sampler.end_run(None);
+    #[cfg(feature = "selftest")]
+    crate::selftest::turnstile::end_run(cpu.index);
 }
 
 /// Asks the handlers; gives the sampler back.

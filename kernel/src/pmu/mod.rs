@@ -28,7 +28,7 @@ use nmiprof_wire::{CounterReport, CounterVerdict, Job, LvtpcUnmask, Options, Pmu
 use raw_cpuid::{CpuId, CpuIdReaderNative};
 
 use crate::arch::msr_bus::CpuBus;
-use crate::arch::percpu::PerCpu;
+use crate::arch::percpu::{PerCpu, SHARED_BYTES};
 use crate::calibrate::{Calibration, CalibrationError};
 use crate::drain::Drain;
 use crate::info;
@@ -40,6 +40,11 @@ use source::TickSource;
 
 /// A PMU with registers.
 pub type Counters = Engine<Driver<Bus>>;
+
+const _: () = assert!(
+    align_of::<Counters>() == SHARED_BYTES,
+    "no shared cache line: nothing else on the heap lies on the counters' lines"
+);
 
 /// The ring's producer, lent for tests.
 type Ring = Producer<'static, RingMemory>;

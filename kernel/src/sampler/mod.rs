@@ -18,6 +18,7 @@ use nmiprof_wire::PmuCounters;
 
 use crate::arch::apic::LocalApic;
 use crate::arch::cpu;
+use crate::arch::percpu::SHARED_BYTES;
 use crate::memory::ring_memory::RingMemory;
 use crate::nmi::Interrupted;
 use crate::nmi::orders::{Order, Taken};
@@ -28,7 +29,8 @@ pub use store::FIXED_WORDS;
 use store::Store;
 pub use tag::Tag;
 
-/// What the NMI of one CPU samples with.
+/// What the NMI of one CPU samples with. It is on the heap, where others' things are next to it.
+#[repr(align(128))]
 pub struct Sampler {
     /// The timer that counts; without a period where `counters` count.
     pub timer: TimerPmu<LocalApic>,
@@ -46,8 +48,13 @@ pub struct Sampler {
     store: Store,
 }
 
+const _: () = assert!(
+    align_of::<Sampler>() == SHARED_BYTES && size_of::<Sampler>().is_multiple_of(SHARED_BYTES),
+    "no shared cache line: nothing else on the heap lies on the sampler's lines"
+);
+
 /// How a sample is taken: the usual details have code of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Form {
     /// The timer's: time and address.
     Plain,
@@ -55,6 +62,9 @@ enum Form {
     Chain,
     /// Whatever there is to count with, and whatever the detail says.
     Any,
+    /// As `Plain`, with a look at the clock before and after: that is not usual.
+    #[cfg(feature = "selftest")]
+    Timed,
 }
 
 impl Form {
@@ -83,6 +93,10 @@ impl Sampler {
         mut throttle: Throttle,
     ) -> Self {
         let form = Form::of(detail, &throttle);
+        #[cfg(feature = "selftest")]
+        let is_timed = form == Form::Plain && crate::selftest::handler_times::is_on();
+        #[cfg(feature = "selftest")]
+        let form = if is_timed { Form::Timed } else { form };
         throttle.start(cpu::timestamp());
         let store = Store::new(ring, detail);
         Self {
@@ -153,7 +167,23 @@ impl Sampler {
     /// Tells whether a timer counts and [`Sampler::handle_usual`] knows how to store its samples.
     #[inline(always)]
     pub fn is_usual(&self) -> bool {
-        self.form != Form::Any
+        #[cfg(feature = "selftest")]
+        let is_usual = self.form < Form::Any;
+        #[cfg(not(feature = "selftest"))]
+        let is_usual = self.form != Form::Any;
+        is_usual
+    }
+
+    /// Tells whether its runs are timed.
+    #[cfg(feature = "selftest")]
+    pub fn is_timed(&self) -> bool {
+        self.form == Form::Timed
+    }
+
+    /// Makes a sampler of plain samples one whose runs are timed, or the other way round.
+    #[cfg(feature = "selftest")]
+    pub const fn set_timed(&mut self, on: bool) {
+        self.form = if on { Form::Timed } else { Form::Plain };
     }
 
     /// Takes a sample if this NMI is an overflow of the timer, and returns how many events it handled; for usual

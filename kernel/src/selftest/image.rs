@@ -14,8 +14,8 @@ use x86_64::structures::paging::PhysFrame;
 
 use super::acts::{self, Act};
 use super::{
-    cases, dispatch, exceptions, exit_window, first_touch, frameless, gap, pairs, parked, rain, spaces,
-    storm, sweep, switch, user, windows,
+    cases, dispatch, exceptions, exit_window, falling, first_touch, frameless, gap, handler_times, pairs,
+    parked, race, rain, spaces, starting, storm, sweep, switch, user, windows,
 };
 use crate::arch::apic::refusal;
 use crate::arch::percpu::PerCpu;
@@ -47,8 +47,9 @@ const LOST_WRITES: &str = "lost-writes";
 static LOSES_WRITES: AtomicBool = AtomicBool::new(false);
 
 const KNOWN: &str = "panic, panic-in-rain, hang, spin, triple-fault, exception, exceptions, stack-overflow, double-fault-nmi, nmi-read, \
-     nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, late, \
-     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, decommit-no-flush, parked, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, lost-writes, no-lapic-nmi";
+     nmi-stack-overflow, no-nmi-stack, skip-ring-write, sweep, sweep-redirected, pairs, storm, exit-window, cases, dispatch, ipi, late, \
+     switch, switch-sync-current, spaces, first-touch, decommit-gap, decommit-publish-first, decommit-no-flush, parked, windows, windows-nested, gs-base, bad-return, idle, frameless, clock-skew, lost-writes, no-lapic-nmi, \
+     race, race-long, starting, panic-one, panic-two, handler-times";
 
 /// The local APIC's timer is refused, as hardware may do it: other sources have to take its place.
 const NO_LAPIC_NMI: &str = "no-lapic-nmi";
@@ -81,6 +82,12 @@ pub fn trigger(name: &str) {
         }
         switch::SYNC_CURRENT => SYNC_CURRENT.store(true, Ordering::Relaxed),
         LOST_WRITES => LOSES_WRITES.store(true, Ordering::Relaxed),
+        handler_times::NAME => handler_times::start(),
+        falling::ONE | falling::TWO => {
+            falling::start(if name == falling::ONE { 1 } else { 2 });
+            // It makes samples take the slow way, on which they are counted.
+            SKIP_COUNTDOWN.store(u32::MAX, Ordering::Relaxed);
+        }
         "windows" => windows::start(false),
         "windows-nested" => windows::start(true),
         "gs-base" => user::spoil_gs_base(),
@@ -92,6 +99,7 @@ pub fn trigger(name: &str) {
         | "exit-window"
         | "cases"
         | "dispatch"
+        | "ipi"
         | "late"
         | "idle"
         | NO_LAPIC_NMI
@@ -103,6 +111,9 @@ pub fn trigger(name: &str) {
         | gap::PUBLISH_FIRST
         | gap::NO_FLUSH
         | parked::NAME
+        | starting::NAME
+        | race::NAME
+        | race::LONG
         | CLOCK_SKEW => {}
         _ => report::configuration(format_args!("unknown selftest `{name}`; known: {KNOWN}")),
     }
@@ -120,6 +131,9 @@ pub fn prepare(options: &Options<'_>) -> Prepared {
     old.extend(first_touch::prepare(options));
     if options.selftest == CLOCK_SKEW {
         SKEW.store(SKEW_TICKS, Ordering::Relaxed);
+    }
+    if options.selftest == starting::NAME {
+        starting::prepare();
     }
     Prepared(old)
 }
@@ -139,6 +153,7 @@ pub fn experiment(
         "exit-window" => exit_window::run(options, cpu),
         "cases" => cases::run(cpu),
         "dispatch" => dispatch::run(options, cpu, session),
+        "ipi" => dispatch::run_afar(options, cpu, session),
         "late" => dispatch::run_late(options, cpu, session),
         "idle" => user::idle(options, cpu, session),
         switch::NAME | switch::SYNC_CURRENT => switch::run(options, cpu, session, old),
@@ -146,6 +161,9 @@ pub fn experiment(
         first_touch::NAME => first_touch::run(options, session, &old),
         frameless::NAME => frameless::run(session),
         parked::NAME => parked::run(session),
+        starting::NAME => starting::run(),
+        race::NAME => race::run(),
+        race::LONG => race::run_long(options),
         _ => return false,
     }
     true
@@ -171,6 +189,7 @@ pub fn mutant_loses_writes() -> bool {
 
 /// Says what the self-test found, when sampling is over.
 pub fn finish() {
+    handler_times::finish();
     exceptions::finish();
     windows::finish();
     user::finish();
@@ -183,6 +202,10 @@ pub fn finish() {
 pub fn mutant_skips_this_write() -> bool {
     let left = SKIP_COUNTDOWN.load(Ordering::Relaxed);
     if left == 0 {
+        return false;
+    }
+    if falling::is_on() {
+        falling::note_sample();
         return false;
     }
     SKIP_COUNTDOWN.store(if left == 1 { SKIP_EVERY } else { left - 1 }, Ordering::Relaxed);

@@ -13,11 +13,15 @@ pub mod exceptions;
 #[cfg(feature = "selftest")]
 pub mod exit_window;
 #[cfg(feature = "selftest")]
+mod falling;
+#[cfg(feature = "selftest")]
 mod first_touch;
 #[cfg(feature = "selftest")]
 mod frameless;
 #[cfg(feature = "selftest")]
 pub mod gap;
+#[cfg(feature = "selftest")]
+pub mod handler_times;
 #[cfg(feature = "selftest")]
 mod image;
 #[cfg(feature = "selftest")]
@@ -27,17 +31,23 @@ mod parked;
 #[cfg(feature = "selftest")]
 mod placement;
 #[cfg(feature = "selftest")]
+mod race;
+#[cfg(feature = "selftest")]
 pub mod rain;
 #[cfg(feature = "selftest")]
 mod rival;
 #[cfg(feature = "selftest")]
 pub mod spaces;
 #[cfg(feature = "selftest")]
+pub mod starting;
+#[cfg(feature = "selftest")]
 mod storm;
 #[cfg(feature = "selftest")]
 mod sweep;
 #[cfg(feature = "selftest")]
 mod switch;
+#[cfg_attr(not(feature = "selftest"), path = "open_turnstile.rs")]
+pub mod turnstile;
 #[cfg(feature = "selftest")]
 mod user;
 #[cfg(feature = "selftest")]
@@ -51,6 +61,20 @@ pub use image::{
 /// Says what a self-test found: nothing, in an image without any.
 #[cfg(not(feature = "selftest"))]
 pub const fn finish() {}
+
+/// Notes a step of a CPU that starts.
+#[inline]
+pub fn started() {
+    #[cfg(feature = "selftest")]
+    starting::step();
+}
+
+/// May send an NMI to a CPU that starts.
+#[inline]
+pub fn while_starting(_index: u16) {
+    #[cfg(feature = "selftest")]
+    starting::disturb(_index);
+}
 
 /// Refuses to be anything but the kernel.
 #[cfg(not(feature = "selftest"))]

@@ -23,7 +23,7 @@ use crate::arch::startup::{StartupPage, prepare_all, wait_until};
 use crate::init::{self, CPU_0};
 use crate::memory::stack::StackRange;
 use crate::nmi::mailbox::Message;
-use crate::{info, report, warning};
+use crate::{info, report, selftest, warning};
 
 /// The command line, for CPUs that start.
 static OPTIONS: Once<Options<'static>> = Once::new();
@@ -85,7 +85,10 @@ fn start(page: StartupPage, apic: LocalApic, index: u16, apic_id: u32, tsc_hz: u
     };
     // Relaxed: the startup message orders.
     STARTING.store(index, Ordering::Relaxed);
-    let is_up = || percpu::of(index).is_some_and(|cpu| is_parked(cpu.index));
+    let is_up = || {
+        selftest::while_starting(index);
+        percpu::of(index).is_some_and(|cpu| is_parked(cpu.index))
+    };
     if !page.start(apic, apic_id, &stack, tsc_hz) {
         warning!("the CPU with APIC ID {apic_id} does not start");
         return None;
@@ -103,6 +106,7 @@ pub fn main() -> ! {
         OPTIONS.get().unwrap_or_else(|| report::broken_setup(format_args!("a CPU started too early")));
     let cpu = init::this_cpu(STARTING.load(Ordering::Relaxed), options);
     interrupts::enable();
+    selftest::started();
     assignment::work_for_ever(cpu)
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::commands::flags::values::choice;
 use crate::commands::{self, Error, forgive_broken_pipe};
+use crate::cost::crowd::{self, Crowd};
 use crate::cost::{Cost, Phase, Scenario, measure};
 use crate::machine::{Consent, find_or_install};
 
@@ -21,6 +22,7 @@ const SCHEMA_VERSION: u32 = 1;
 struct Report {
     schema_version: u32,
     costs: Vec<Value>,
+    crowds: Vec<Value>,
 }
 
 /// Count the instructions of an NMI, phase by phase
@@ -43,6 +45,11 @@ impl Args {
     fn entries(&self) -> &[NmiEntry] {
         if self.entries.is_empty() { NmiEntry::ALL } else { &self.entries }
     }
+
+    /// Returns the entry that is measured on several CPUs.
+    fn first_entry(&self) -> NmiEntry {
+        self.entries.first().copied().unwrap_or(NmiEntry::Rostedt)
+    }
 }
 
 /// Measures, and writes the tables or the JSON object to `out`.
@@ -57,28 +64,38 @@ pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<co
         let costs: Vec<_> = costs.collect::<Result<_, _>>()?;
         tables.push((scenario, costs.into_iter().flatten().collect()));
     }
-    forgive_broken_pipe(print(args, &tables, out))
+    let crowds = crowd::CPUS.iter().map(|cpus| Crowd::measure(&program, args.first_entry(), *cpus));
+    let crowds: Vec<_> = crowds.collect::<Result<_, _>>()?;
+    forgive_broken_pipe(print(args, &tables, &crowds, out))
 }
 
 /// The costs of one scenario with each entry that survives it.
 type Table = (Scenario, Vec<Cost>);
 
-fn print(args: &Args, tables: &[Table], out: &mut dyn Write) -> Result<commands::Outcome, Error> {
+fn print(
+    args: &Args,
+    tables: &[Table],
+    crowds: &[Crowd],
+    out: &mut dyn Write,
+) -> Result<commands::Outcome, Error> {
     if args.json {
-        write_json(tables, out)?;
+        write_json(tables, crowds, out)?;
     } else {
         tables.iter().try_for_each(|(scenario, costs)| write_table(*scenario, costs, out))?;
+        write_crowds(args.first_entry(), crowds, out)?;
     }
     out.flush()?;
     let mut costs = tables.iter().flat_map(|(_, costs)| costs);
     let is_whole = costs.all(|cost| cost.unattributed.is_empty());
-    Ok(if is_whole { commands::Outcome::Good } else { commands::Outcome::Findings })
+    let is_flat = crowds.iter().all(|crowd| Some(&crowd.trace) == crowds.first().map(|first| &first.trace));
+    Ok(if is_whole && is_flat { commands::Outcome::Good } else { commands::Outcome::Findings })
 }
 
-fn write_json(tables: &[Table], out: &mut dyn Write) -> io::Result<()> {
+fn write_json(tables: &[Table], crowds: &[Crowd], out: &mut dyn Write) -> io::Result<()> {
     let costs: Vec<_> =
         tables.iter().flat_map(|(_, costs)| costs.iter().map(|cost| cost.to_json(naive(costs)))).collect();
-    serde_json::to_writer_pretty(&mut *out, &Report { schema_version: SCHEMA_VERSION, costs })?;
+    let crowds = crowds.iter().map(Crowd::to_json).collect();
+    serde_json::to_writer_pretty(&mut *out, &Report { schema_version: SCHEMA_VERSION, costs, crowds })?;
     writeln!(out)
 }
 
@@ -103,6 +120,25 @@ fn write_table(scenario: Scenario, costs: &[Cost], out: &mut dyn Write) -> io::R
         if !cost.unattributed.is_empty() {
             writeln!(out, "    in no phase: {}", cost.unattributed.join(", "))?;
         }
+    }
+    writeln!(out)
+}
+
+/// Writes what a flat sample costs where so many CPUs sample.
+fn write_crowds(entry: NmiEntry, crowds: &[Crowd], out: &mut dyn Write) -> io::Result<()> {
+    let Some(alone) = crowds.first() else { return Ok(()) };
+    writeln!(out, "a flat sample on a warm page while other CPUs sample, {entry}")?;
+    writeln!(
+        out,
+        "  {:<5} {:>6} {:>12} {:>16} {:>8}",
+        "CPUs", "total", "same as on 1", "handler at least", "of"
+    )?;
+    for crowd in crowds {
+        let (least, most) = crowd.ticks_min();
+        let ticks = if least == most { least.to_string() } else { format!("{least} to {most}") };
+        let same = if crowd.trace == alone.trace { "yes" } else { "no" };
+        let (cpus, total, of) = (crowd.cpus, crowd.trace.len(), crowd.samples_min());
+        writeln!(out, "  {cpus:<5} {total:>6} {same:>12} {ticks:>16} {of:>8}")?;
     }
     writeln!(out)
 }
@@ -143,7 +179,7 @@ mod tests {
         strange.unattributed.push("strange".to_owned());
         let args = Args { entries: Vec::new(), json: false, yes: false };
         let mut out = Vec::new();
-        let outcome = print(&args, &[(Scenario::Flat, vec![strange])], &mut out).expect("memory");
+        let outcome = print(&args, &[(Scenario::Flat, vec![strange])], &[], &mut out).expect("memory");
         assert_eq!(outcome, commands::Outcome::Findings);
         assert!(String::from_utf8_lossy(&out).contains("in no phase: strange"));
     }

@@ -47,7 +47,10 @@ pub use throttle::Throttle;
 pub use types::{EVENTS_MAX, EngineCounts, EventCounts, Overflow, Rate, Request, Settings};
 
 /// The events of one CPU, its counters, and the account of both.
+///
+/// The NMI writes to it all the time, so it shares no pair of cache lines with what belongs to another CPU.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Engine<U> {
     unit: U,
     settings: Settings,

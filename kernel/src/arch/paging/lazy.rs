@@ -17,6 +17,7 @@ use x86_64::{PhysAddr, VirtAddr};
 use super::{ADDRESS, ENTRIES, HUGE, MapError, PRESENT, TABLE, TOP_LEVEL, entry, entry_at, table_of};
 use crate::arch::layout::PAGE_BYTES;
 use crate::memory::frames;
+use crate::selftest::turnstile::{self, Gate};
 
 /// What [`install_top_level`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub enum Synced {
 /// Any, the NMI included: no lock, no allocation.
 pub fn install_top_level(root: PhysFrame, master: PhysFrame, address: u64) -> Synced {
     let own = entry(table_of(root), address, TOP_LEVEL);
+    turnstile::pass(Gate::Tables);
     if own.load(Ordering::Acquire) & PRESENT != 0 {
         return Synced::AlreadyPresent;
     }
@@ -45,10 +47,14 @@ pub fn install_top_level(root: PhysFrame, master: PhysFrame, address: u64) -> Sy
     }
     // Release: whoever walks through the copy sees the same. An entry that was not present is not cached, so
     // there is nothing to invalidate (SDM volume 3, "Invalidation of TLBs and Paging-Structure Caches").
+    turnstile::pass(Gate::Tables);
     match own.compare_exchange(0, value, Ordering::Release, Ordering::Relaxed) {
         Ok(_) => Synced::Copied,
         // Another CPU runs the same address space and was first (case 21).
-        Err(_) => Synced::AlreadyPresent,
+        Err(_) => {
+            turnstile::lost(TOP_LEVEL);
+            Synced::AlreadyPresent
+        }
     }
 }
 
@@ -68,6 +74,7 @@ pub fn has_top_level(root: PhysFrame, address: u64) -> bool {
 pub fn create_top_level(master: PhysFrame, address: u64) -> Result<(), MapError> {
     let table = frames::allocate_zeroed().ok_or(MapError::OutOfFrames)?;
     let entry = entry(table_of(master), address, TOP_LEVEL);
+    turnstile::pass(Gate::Tables);
     // Release: the table's zeros come first.
     let made = entry.compare_exchange(0, table_of(table) | TABLE, Ordering::Release, Ordering::Relaxed);
     if made.is_err() {
@@ -129,7 +136,7 @@ pub fn install_leaf(
             return Err(InstallError::NoTable);
         }
         let flags = if level == 0 { LEAF } else { TABLE };
-        let filled = fill(entry(table & ADDRESS, address, level), flags, source);
+        let filled = fill(entry(table & ADDRESS, address, level), level, flags, source);
         let (value, made) = filled.ok_or(InstallError::NoFrame { tables: taken.tables })?;
         *(if level == 0 { &mut taken.pages } else { &mut taken.tables }) += u32::from(made);
         table = value;
@@ -139,7 +146,8 @@ pub fn install_leaf(
 
 /// Puts a new frame into an entry that is empty, and tells what is in it then and whether that is new; nothing where
 /// it would have taken a frame and there is none.
-fn fill(entry: &AtomicU64, flags: u64, source: &impl FrameSource) -> Option<(u64, bool)> {
+fn fill(entry: &AtomicU64, level: u32, flags: u64, source: &impl FrameSource) -> Option<(u64, bool)> {
+    turnstile::pass(Gate::Tables);
     // Acquire: what the entry names is seen as its maker left it.
     let found = entry.load(Ordering::Acquire);
     if found & PRESENT != 0 {
@@ -149,13 +157,17 @@ fn fill(entry: &AtomicU64, flags: u64, source: &impl FrameSource) -> Option<(u64
     let value = table_of(frame) | flags;
     // Release: whoever finds the entry finds a zeroed frame behind it. As in `install_top_level` there is
     // nothing to invalidate.
+    turnstile::pass(Gate::Tables);
     match entry.compare_exchange(0, value, Ordering::Release, Ordering::Acquire) {
         Ok(_) => {
             source.take();
             Some((value, true))
         }
         // Another CPU was first (case 21); the frame stays in the source.
-        Err(found) => Some((found, false)),
+        Err(found) => {
+            turnstile::lost(level);
+            Some((found, false))
+        }
     }
 }
 
@@ -166,6 +178,7 @@ fn fill(entry: &AtomicU64, flags: u64, source: &impl FrameSource) -> Option<(u64
 /// Thread; no CPU uses the page.
 pub fn hide_leaf(root: PhysFrame, address: u64) {
     if let Some(leaf) = leaf_of(root, address) {
+        turnstile::pass(Gate::Tables);
         leaf.fetch_and(!PRESENT, Ordering::AcqRel);
         tlb::flush(VirtAddr::new(address));
     }
@@ -176,8 +189,45 @@ pub fn hide_leaf(root: PhysFrame, address: u64) {
 /// # Context
 /// Thread; no CPU uses the page, and none has its translation cached.
 pub fn take_hidden(root: PhysFrame, address: u64) -> Option<PhysFrame> {
-    let value = leaf_of(root, address)?.swap(0, Ordering::AcqRel);
+    let leaf = leaf_of(root, address)?;
+    turnstile::pass(Gate::Tables);
+    let value = leaf.swap(0, Ordering::AcqRel);
     (value != 0).then(|| PhysFrame::containing_address(PhysAddr::new(value & ADDRESS)))
+}
+
+/// Tells whether a page is mapped.
+///
+/// # Context
+/// Any, the NMI included.
+pub fn is_mapped(root: PhysFrame, address: u64) -> bool {
+    leaf_of(root, address).is_some_and(|leaf| leaf.load(Ordering::Acquire) & PRESENT != 0)
+}
+
+/// Takes the top-level entry of an area from a table that is not the master: it is older than the area again.
+///
+/// # Context
+/// Thread; no CPU uses the area there, and each forgets its translations before it does.
+#[cfg(feature = "selftest")]
+pub fn forget_top_level(root: PhysFrame, address: u64) {
+    entry(table_of(root), address, TOP_LEVEL).store(0, Ordering::Release);
+}
+
+/// Clears the entry of a level on the way to a page, if there is a way, and gives the frames of all behind it back.
+///
+/// # Safety
+/// No CPU uses what is mapped behind it, and each forgets its translations before it does.
+#[cfg(feature = "selftest")]
+pub unsafe fn strip(root: PhysFrame, address: u64, level: u32) {
+    let mut table = table_of(root);
+    for level in (level + 1..=TOP_LEVEL).rev() {
+        let value = entry(table, address, level).load(Ordering::Acquire);
+        if value & PRESENT == 0 {
+            return;
+        }
+        table = value & ADDRESS;
+    }
+    // SAFETY: (caller).
+    unsafe { super::free_below(entry(table, address, level), level) };
 }
 
 /// Finds the entry of a page, where there are tables down to it.

@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::{Chipset, ControlPort, DISABLE_IOCHK, DISABLE_SERR, IOCHK, SERR};
+use crate::selftest::turnstile::{self, Gate};
 
 /// Status bits that are raised. Written by the thread, and cleared by the NMI's acknowledgement.
 static RAISED: AtomicU8 = AtomicU8::new(0);
@@ -35,6 +36,7 @@ impl StagedPort {
 
 impl ControlPort for StagedPort {
     fn read(&mut self) -> u8 {
+        turnstile::pass(Gate::Port);
         self.0.read() | RAISED.load(Ordering::Relaxed)
     }
 

@@ -8,20 +8,29 @@
 //! One [`Frame::Case`] for each situation; the log has its name and counters. `hits` are the NMIs that came where
 //! they were meant to.
 
+mod afar;
 mod entry;
 mod late;
 mod port;
 mod sources;
 
+use alloc::boxed::Box;
+use core::hint::spin_loop;
+
 use nmiprof_pmu::CountdownTimer;
 use nmiprof_wire::{CaseReport, Dispatch, Failure, Frame, NmiCounters, NmiEntry, Options, PmuChoice};
 
 use crate::arch::hold::{Hold, Place};
-use crate::arch::percpu::PerCpu;
+use crate::arch::percpu::{self, PerCpu};
+use crate::nmi::mailbox::Message;
 use crate::nmi::staging::{RUNS_MAX, Step};
 use crate::session::Session;
-use crate::{info, report, stream};
+use crate::{info, report, smp, stream};
 
+/// The CPU that sends IPIs.
+const OTHER_CPU: u16 = 1;
+/// Ticks of a second, about: for how long it may take to wake it.
+const TICKS_PER_SECOND: u64 = 1 << 30;
 /// Ticks of a deadline that passes while NMIs are held.
 const SOON_TICKS: u32 = 20;
 /// Polls after which a timer is taken for stopped: more than the longest period here.
@@ -54,6 +63,19 @@ pub fn run_late(options: &Options<'_>, cpu: &'static PerCpu, session: &mut Sessi
     info!("late NMIs: {} situations, {} with failures", stage.staged, stage.failed);
 }
 
+/// Stages IPIs of another CPU, and sends what came of each.
+pub fn run_afar(options: &Options<'_>, cpu: &'static PerCpu, session: &mut Session) {
+    let mut stage = Stage { cpu, mode: options.dispatch, entry: options.nmi_entry, staged: 0, failed: 0 };
+    if percpu::of(OTHER_CPU).is_none() {
+        report::configuration(format_args!("this self-test needs two CPUs: run QEMU with -smp 2"));
+    }
+    afar::merged(&mut stage, session);
+    afar::late(&mut stage, session);
+    cpu.apic.mask_timer();
+    cpu.nmi.staging.end();
+    info!("IPIs: {} situations, {} with failures", stage.staged, stage.failed);
+}
+
 /// What raises an NMI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -67,6 +89,12 @@ enum Source {
     Event,
     /// Nobody.
     Stray,
+    /// An IPI of another CPU.
+    Afar,
+    /// Its message only: the other CPU is between that and the NMI.
+    MessageFromAfar,
+    /// Its NMI only.
+    NmiFromAfar,
 }
 
 /// One CPU, and what was staged on it.
@@ -164,6 +192,20 @@ impl Stage {
                 apic.send_self_nmi();
             }
             Source::Stray => apic.send_self_nmi(),
+            Source::Afar => self.ask_other(|cpu| cpu.send_nmi(Message::Nudge)),
+            Source::MessageFromAfar => {
+                self.ask_other(|cpu| cpu.nmi.mailbox.leave_from_afar(Message::Nudge));
+            }
+            Source::NmiFromAfar => self.ask_other(|cpu| cpu.apic.send_nmi(cpu.apic_id)),
+        }
+    }
+
+    /// Lets another CPU do something to this one, and returns when it has.
+    fn ask_other(&self, act: fn(&'static PerCpu)) {
+        let (here, other) = (self.cpu, percpu::of(OTHER_CPU).expect("there is one"));
+        smp::assign(other, TICKS_PER_SECOND, Box::new(move |_| act(here)));
+        while !smp::is_parked(OTHER_CPU) {
+            spin_loop();
         }
     }
 
