@@ -108,11 +108,22 @@ impl Session {
             // What the tests of the counters have raised is told apart by this.
             self.drains.iter().for_each(|drain| stream::send(&Frame::Sync(drain.totals())));
         }
+        if self.ticks_all_along() {
+            tick::start(self.seat.cpu.apic, u64::from(self.options.tick_hz));
+        }
         self.team.start();
         if self.samples_here() {
             self.seat.start();
         }
         self.seat.announce();
+    }
+
+    /// Tells whether the tick has to come from before the start until after the end.
+    ///
+    /// The CPUs of an emulator may run in turn, and where no timer is armed a turn takes a tenth of a second. So long
+    /// the counters of one CPU would wait in the midst of their start.
+    fn ticks_all_along(&self) -> bool {
+        !self.team.is_empty() && !self.has_processes
     }
 
     /// Tells whether CPU 0 samples.
@@ -125,6 +136,7 @@ impl Session {
     pub fn work(&mut self, tasks: &mut [Task]) {
         let end = cpu::timestamp().saturating_add(self.duration_ticks());
         let ticks = self.has_processes || self.seat.needs_tick || self.team.needs_tick();
+        let ticks = ticks && !self.ticks_all_along();
         if ticks {
             tick::start(self.seat.cpu.apic, u64::from(self.options.tick_hz));
         }
@@ -148,6 +160,9 @@ impl Session {
     pub fn stop(&mut self) {
         self.team.stop();
         self.seat.stop();
+        if self.ticks_all_along() {
+            tick::stop();
+        }
         thread::stop_processes();
         self.reap();
     }
