@@ -3,7 +3,7 @@
 //! Method: one table of what machines differ in. By default as many rows of it are booted as it takes for every pair of
 //! two values to meet in one of them; with `NMIPROF_MATRIX=full` in the environment, every combination. Without icount
 //! the CPUs are threads of a host that may be busy, so nothing is said of how many samples there are: there are some
-//! on every CPU.
+//! on every CPU. Nor of unknown NMIs: one that a CPU was stopped just before sending may come too late to be claimed.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -26,8 +26,8 @@ const SIZES: [usize; 5] = [MACHINES.len(), MODELS.len(), CPUS.len(), MEBIBYTES.l
 
 /// Nanoseconds of target time: some hundred samples on each CPU.
 const DURATION_NS: u64 = 20_000_000;
-/// The same where CPUs wait for their turn on the host.
-const DURATION_OF_TIME_NS: u64 = 400_000_000;
+/// For each CPU, where CPUs wait for their turn on the host.
+const DURATION_OF_TIME_NS: u64 = 200_000_000;
 /// Firmware and devices keep so much, at most.
 const KEPT_MIB: u32 = 12;
 
@@ -71,7 +71,7 @@ fn pairwise(all: &[Row]) -> Vec<Row> {
 
 fn boot(row: &Row) -> Option<Completed> {
     let [machine, model, cpus, memory, icount] = *row;
-    let duration_ns = if ICOUNT[icount] { DURATION_NS } else { DURATION_OF_TIME_NS };
+    let duration_ns = if ICOUNT[icount] { DURATION_NS } else { DURATION_OF_TIME_NS * u64::from(CPUS[cpus]) };
     let words = format!("workload=sort period=20011 duration_ns={duration_ns}");
     let boot = Boot::image(Image::Main).append(&words).machine(MACHINES[machine]).cpu(MODELS[model]);
     let boot = boot.cpus(CPUS[cpus]).memory(Size::mib(MEBIBYTES[memory]));
@@ -97,7 +97,7 @@ fn check(row: &Row, run: &Completed) {
         assert_eq!(account.identity(), Identity::Holds, "{what}, CPU {cpu}: {balance:?}");
         assert!(!account.is_nmi_inconsistent(), "{what}, CPU {cpu}: {balance:?}");
         assert!(balance.received > 0 && balance.link_lost == 0, "{what}, CPU {cpu}: {balance:?}");
-        assert_eq!(balance.nmi.unknown, 0, "{what}, CPU {cpu}: {balance:?}");
+        assert!(!ICOUNT[row[4]] || balance.nmi.unknown == 0, "{what}, CPU {cpu}: {balance:?}");
     }
     let workloads = run.record.messages().workloads();
     assert!(workloads.iter().all(|workload| workload.steps > 0 && workload.wrong_results == 0), "{what}");

@@ -46,7 +46,8 @@ fn every_sound_form_survives_nesting_on_eight_cpus_at_once() {
     }
 }
 
-/// The CPUs really run at the same time, as far as the host has some.
+/// The CPUs really run at the same time, as far as the host has some. It may stop one of them between a message and its
+/// NMI, for so long that the NMI counts as unknown when it comes; so nothing is said of those.
 #[test]
 fn without_icount_they_do_as_well() {
     for ring in [RingMode::Lazy, RingMode::Sync] {
@@ -62,7 +63,7 @@ fn without_icount_they_do_as_well() {
             let balance = account.balance();
             assert_eq!(account.identity(), Identity::Holds, "{words}, CPU {cpu}: {balance:?}");
             assert!(!account.is_nmi_inconsistent(), "{words}, CPU {cpu}: {balance:?}");
-            assert!(balance.received > 0 && balance.nmi.unknown == 0, "{words}, CPU {cpu}: {balance:?}");
+            assert!(balance.received > 0 && balance.dropped.fault == 0, "{words}, CPU {cpu}: {balance:?}");
         }
     }
 }

@@ -112,6 +112,9 @@ impl Session {
             // What the tests of the counters have raised is told apart by this.
             self.drains.iter().for_each(|drain| stream::send(&Frame::Sync(drain.totals())));
         }
+        if self.ticks_all_along() {
+            self.start_tick();
+        }
         self.seat.prepare_line();
         self.team.start();
         if self.samples_here() {
@@ -119,6 +122,18 @@ impl Session {
         }
         self.seat.start_line();
         self.seat.announce();
+    }
+
+    fn start_tick(&self) {
+        tick::start(self.seat.cpu.apic, u64::from(self.options.tick_hz), self.tick_source());
+    }
+
+    /// Tells whether the tick has to come from before the start until after the end.
+    ///
+    /// The CPUs of an emulator may run in turn, and where no timer is armed a turn takes a tenth of a second. So long
+    /// the counters of one CPU would wait in the midst of their start.
+    fn ticks_all_along(&self) -> bool {
+        !self.team.is_empty() && !self.has_processes
     }
 
     /// Tells whether CPU 0 samples.
@@ -132,9 +147,9 @@ impl Session {
         let end = cpu::timestamp().saturating_add(self.duration_ticks());
         // Where CPU 0 only drains, the tick is what wakes it.
         let only_drains = !self.samples_here();
-        let ticks = self.has_processes || only_drains || self.seat.needs_tick || self.team.needs_tick();
+        let ticks = (self.has_processes || only_drains || self.seat.needs_tick) && !self.ticks_all_along();
         if ticks {
-            tick::start(self.seat.cpu.apic, u64::from(self.options.tick_hz), self.tick_source());
+            self.start_tick();
         }
         let tasks = if only_drains { &mut [] } else { tasks };
         stream::set_busy(true);
@@ -160,6 +175,9 @@ impl Session {
         }
         self.team.stop();
         self.seat.stop();
+        if self.ticks_all_along() {
+            tick::stop();
+        }
         thread::stop_processes();
         if thread::has_ended() {
             // What a line that stands still leaves is given up at the end; nobody takes the address spaces' frames now.

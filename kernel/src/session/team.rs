@@ -93,9 +93,9 @@ impl Team {
         }
     }
 
-    /// Tells whether some counters want to be ticked.
-    pub fn needs_tick(&self) -> bool {
-        self.members.iter().any(|member| member.part.lock().as_ref().is_some_and(|part| part.seat.needs_tick))
+    /// Tells whether CPU 0 is alone.
+    pub const fn is_empty(&self) -> bool {
+        self.members.is_empty()
     }
 
     /// Sends every member to its place and lets them begin together; returns when all sample.
