@@ -163,12 +163,12 @@ fn a_page_is_unmapped_and_an_area_made_while_another_cpus_nmi_is_there() {
 // case 21
 #[test]
 fn cpus_that_run_in_parallel_meet_at_the_same_entries_and_lose_no_frame() {
-    let boot = selftest("race-long duration_ns=8000000000 reserve_frames=4096", 3).without_icount();
+    let boot = selftest("race-long duration_ns=100000000000 reserve_frames=4096", 3).without_icount();
     let Some(run) = boot.limit(LIMIT).run().passed() else { return };
     let reports = of_case(&run, 21);
     let [report] = reports[..] else { panic!("{reports:?}") };
-    // The hits are faults that another CPU had resolved.
-    assert!(report.failures == 0 && report.hits > 10, "{report:?}");
+    // The hits are faults that another CPU had resolved: it goes on until there are so many.
+    assert!(report.failures == 0 && report.hits >= 500, "{report:?}");
     assert_eq!(lines(&run, "race, case 21, a long run: ").len(), 1);
     assert!(!run.record.accounts().is_nmi_inconsistent());
 }

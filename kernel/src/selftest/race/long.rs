@@ -7,7 +7,7 @@
 
 use core::hint::spin_loop;
 
-use nmiprof_wire::Failure;
+use nmiprof_wire::{Failure, NmiCounters};
 
 use super::{Arena, TICKS_PER_SECOND, say, send};
 use crate::arch::cpu;
@@ -15,25 +15,36 @@ use crate::arch::layout::PAGE_BYTES;
 use crate::arch::paging::lazy;
 use crate::memory::frames;
 use crate::memory::vmalloc::LazyArea;
-use crate::selftest::turnstile;
+use crate::selftest::turnstile::{self, RACERS};
 
 /// Pages of a round: enough for many meetings, for a round begins with messages that take their time.
 const PAGES: u64 = 2048;
 /// From one of them to the next: two behind each table of the lowest level.
 const STRIDE: u64 = 256;
+/// Rounds, at least.
+const ROUNDS_MIN: u64 = 16;
+/// Meetings after which it is enough.
+const MEETINGS_MIN: u64 = 500;
 /// The first of them, behind tables of its own.
 const FIRST: u64 = 512 * 512;
 /// Pages behind a table of the second level.
 const TABLE_PAGES: usize = 512 * 512;
 
-/// Races for so long.
+/// Faults that another CPU had resolved, in all, since some time.
+fn meetings(arena: &Arena, before: &[NmiCounters; RACERS]) -> u64 {
+    let counts = arena.counts();
+    counts.iter().zip(before).map(|(after, before)| after.other_faults - before.other_faults).sum()
+}
+
+/// Races until the CPUs have met often, for so long at most: a host that lends them one core at a time lets them meet
+/// rarely.
 pub(super) fn run(arena: &Arena, duration_ns: u64) {
     let area = LazyArea::new((FIRST + PAGES * STRIDE) * PAGE_BYTES).expect("there is memory");
     let end = cpu::timestamp() + duration_ns * (TICKS_PER_SECOND >> 20) / 1000;
     let (before, lost_before) = (arena.counts(), turnstile::lost_so_far());
     let (mut rounds, mut wrong) = (0_u64, 0_u64);
     reset(arena, &area);
-    while cpu::timestamp() < end {
+    while rounds < ROUNDS_MIN || (meetings(arena, &before) < MEETINGS_MIN && cpu::timestamp() < end) {
         rounds += 1;
         wrong += u64::from(!round(arena, &area));
     }

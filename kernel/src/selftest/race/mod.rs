@@ -39,7 +39,7 @@ pub fn run() {
     arena.leave();
 }
 
-/// Races for pages as often as the duration allows.
+/// Races for pages until the CPUs have met often enough, for the duration at most.
 pub fn run_long(options: &Options<'_>) {
     let arena = Arena::new();
     long::run(&arena, options.duration_ns);
