@@ -191,7 +191,7 @@ fn a_missing_qemu_is_an_error_that_says_what_to_do() {
 
 #[test]
 fn what_this_target_can_not_do_is_an_error_before_anything_is_touched() {
-    for words in [["--cpus", "2"], ["-e", "cycels"]] {
+    for words in [["-C", "1"], ["-e", "cycels"]] {
         let stand_in = StandIn::sound();
         let seen = record(&stand_in, &words);
         assert_eq!(seen.status, 2, "{words:?}");

@@ -78,6 +78,9 @@ impl<C: TickClock> TickPmu<C> {
     /// How far the due time moves at most with one tick, as a part of the period: more than any two clocks drift.
     const DRIFT_SHIFT: u32 = 8;
 
+    /// How long before its due time the first tick may come, as a part of the period.
+    const FIRST_EARLY_SHIFT: u32 = 6;
+
     /// Longest period: far from where sums of times could overflow.
     const PERIOD_MAX: u64 = 1 << 48;
 
@@ -173,6 +176,8 @@ impl<C: TickClock> TickPmu<C> {
     fn early_max(&self) -> i64 {
         match self.rhythm.phase {
             Phase::Exact => 0,
+            // It says when the next ones come, and the line has not started earlier than was said: only the clocks differ.
+            Phase::Followed if self.is_first => (self.rhythm.period >> Self::FIRST_EARLY_SHIFT).cast_signed(),
             Phase::Followed => (self.rhythm.period / 2).cast_signed(),
         }
     }
