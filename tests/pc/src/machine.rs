@@ -48,6 +48,8 @@ pub struct Config {
     pub has_cache: bool,
     /// The image that boots.
     pub image: Image,
+    /// What boots in its place: somebody else's kernel, with a Multiboot 1 header.
+    pub foreign: Option<&'static [u8]>,
     /// Its command line.
     pub command_line: String,
     /// A boot module: an archive of programs.
@@ -66,6 +68,7 @@ impl Default for Config {
             attribution: Attribution::Own,
             has_cache: true,
             image: Image::Main,
+            foreign: None,
             command_line: String::new(),
             module: Vec::new(),
         }
@@ -101,9 +104,15 @@ pub struct Machine {
 
 impl Machine {
     /// Builds a machine and loads its kernel; nothing has been executed.
+    ///
+    /// # Panics
+    /// If the foreign kernel is none that can be loaded.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let kernel = Kernel::parse(config.image.elf());
+        let kernel = match config.foreign {
+            Some(elf) => Kernel::parse_multiboot(elf).expect("an ELF image with a Multiboot 1 header"),
+            None => Kernel::parse(config.image.elf()),
+        };
         let pmu = Pmu::new(config.profile, config.flaw, config.latency_events);
         let sites = Sites::new(kernel.text.clone());
         let watch =

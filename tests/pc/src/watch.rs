@@ -197,6 +197,11 @@ impl Watch {
         result
     }
 
+    /// Lets the CPU forget what it has learned of branches.
+    pub fn forget_branches(&mut self) {
+        self.predictor.forget();
+    }
+
     /// Takes what the local APIC sends to this CPU.
     pub fn take_command(&mut self, sent: Sent) {
         match sent {
