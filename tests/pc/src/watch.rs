@@ -291,7 +291,7 @@ impl Watch {
             }
             Kind::SystemReturn => self.look_at_level(registers),
             Kind::Shadow => self.is_shadowed = true,
-            Kind::Plain | Kind::Repeated | Kind::Special(_) => (),
+            Kind::Plain | Kind::Repeated | Kind::Flush | Kind::Special(_) => (),
         }
         self.devices_changed();
     }
@@ -405,6 +405,10 @@ impl Watch {
         let general = registers.general();
         let decoded = &self.sites.get(site).decoded;
         for operand in &decoded.operands[..usize::from(decoded.operand_count)] {
+            if decoded.kind == Kind::Flush {
+                cache.flush(operand.address(&general));
+                continue;
+            }
             let hit = cache.touch(operand.address(&general));
             let added = cost::of_access(hit);
             counts.cache_references += u64::from(hit != Hit::First);

@@ -21,6 +21,8 @@ pub enum Kind {
     SystemReturn,
     /// Inhibits interrupts until the next instruction is done.
     Shadow,
+    /// Throws a line out of the caches.
+    Flush,
     /// The machine executes it in place of the engine.
     Special(Special),
 }
@@ -118,6 +120,9 @@ pub fn decode(bytes: &[u8], address: u64, bitness: u32) -> Decoded {
     for memory in info.used_memory() {
         decoded.add(memory);
     }
+    if decoded.kind == Kind::Flush {
+        (decoded.loads, decoded.stores) = (0, 0);
+    }
     decoded
 }
 
@@ -151,6 +156,7 @@ fn kind(instruction: &iced_x86::Instruction) -> Kind {
         Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => Kind::InterruptReturn,
         Mnemonic::Sysret | Mnemonic::Sysretq => Kind::SystemReturn,
         Mnemonic::Sti => Kind::Shadow,
+        Mnemonic::Clflush | Mnemonic::Clflushopt => Kind::Flush,
         Mnemonic::Mov | Mnemonic::Pop if instruction.op0_register() == Register::SS => Kind::Shadow,
         _ if instruction.has_rep_prefix() || instruction.has_repne_prefix() => Kind::Repeated,
         _ => Kind::Plain,
