@@ -126,7 +126,8 @@ fn pvh_entry<Header: object::read::elf::ProgramHeader<Endian = Endianness>>(
     let notes = headers.iter().filter(|header| header.p_type(endian) == PT_NOTE);
     let notes = notes.filter_map(|header| header.notes(endian, elf).ok().flatten());
     let mut notes = notes.flat_map(|mut notes| std::iter::from_fn(move || notes.next().ok().flatten()));
-    let entry = notes.find(|note| note.name() == b"Xen" && note.n_type(endian) == XEN_ELFNOTE_PHYS32_ENTRY)?;
+    let entry =
+        notes.find(|note| note.name() == b"Xen" && note.n_type(endian) == XEN_ELFNOTE_PHYS32_ENTRY)?;
     Some(u32::from_le_bytes(entry.desc().get(..4)?.try_into().ok()?))
 }
 

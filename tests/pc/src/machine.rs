@@ -297,9 +297,10 @@ impl Machine {
             Stop::Raised(vector) => self.raise(vector),
             Stop::Special(special, site) => {
                 let len = self.engine.guest().sites.get(site).decoded.len;
+                let level = self.engine.guest().level();
                 let outcome = execute(&mut self.engine, special, len);
                 if matches!(outcome, Outcome::Done | Outcome::Halted) {
-                    self.engine.guest_mut().retire_special(site);
+                    self.engine.guest_mut().retire_special(site, level);
                 }
                 match outcome {
                     Outcome::Done => Ok(()),
@@ -334,7 +335,8 @@ impl Machine {
         }
         let address = abandoned.map_or(0, |(_, address)| address);
         if let Some((site, _)) = abandoned {
-            self.engine.guest_mut().retire_special(site);
+            let watch = self.engine.guest_mut();
+            watch.retire_special(site, watch.level());
         }
         deliver(&mut self.engine, Event { vector, error: None, origin: Origin::Instruction(address) })
     }

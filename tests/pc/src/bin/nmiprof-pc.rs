@@ -42,7 +42,9 @@ struct Args {
 fn run() -> Result<ExitCode, Box<dyn Error>> {
     let args = parse()?;
     if args.config.foreign.is_some_and(|elf| Kernel::parse_multiboot(elf).is_none()) {
-        return Err("the kernel is no ELF image with a Multiboot 1 header that this loader understands".into());
+        return Err(
+            "the kernel is no ELF image with a Multiboot 1 header that this loader understands".into()
+        );
     }
     let mut line = open_line(&args)?;
     let mut machine = Machine::new(&args.config);
@@ -58,11 +60,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     };
     tell(&machine, &stopped, start);
     let success = if args.config.foreign.is_some() { 0 } else { nmiprof_wire::ExitCode::Success as u32 };
-    Ok(if stopped == Stopped::Exit(success) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if stopped == Stopped::Exit(success) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn tell(machine: &Machine, stopped: &Stopped, start: Instant) {
