@@ -92,7 +92,7 @@ fn what_attaches_to_the_socket_gets_the_whole_run() {
 /// The commands, as `nmiprof` has them.
 #[derive(Parser)]
 enum Cli {
-    Record(record::Args),
+    Record(Box<record::Args>),
     Report(report::Args),
 }
 
