@@ -183,3 +183,19 @@ fn number(register: Register) -> u8 {
         NO_REGISTER
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, decode};
+
+    #[test]
+    fn a_flush_names_a_line_and_reads_nothing() {
+        let flush = decode(&[0x0f, 0xae, 0x38], 0, 64);
+        assert_eq!((flush.kind, flush.operand_count, flush.loads, flush.stores), (Kind::Flush, 1, 0, 0));
+        let mut general = [0; 16];
+        general[0] = 0x1234;
+        assert_eq!(flush.operands[0].address(&general), 0x1234);
+        let load = decode(&[0x8b, 0x38], 0, 64);
+        assert_eq!((load.kind, load.operand_count, load.loads, load.stores), (Kind::Plain, 1, 1, 0));
+    }
+}
