@@ -1,29 +1,37 @@
-//! The kernel's image in memory, and the PVH handover: what QEMU's `-kernel` does.
+//! A kernel's image in memory, and the PVH handover: what QEMU's `-kernel` does. `multiboot.rs` has the other one.
 //!
 //! Sources: Xen, "x86/HVM direct boot ABI"; System V ABI, "Program Loading".
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use object::elf::{NoteType, PF_X, PT_LOAD, PT_NOTE};
-use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::elf::{FileHeader32, FileHeader64, NoteType, PF_X, PT_LOAD, PT_NOTE};
+use object::read::elf::{ElfFile, FileHeader, ProgramHeader as _};
 use object::{Endianness, Object as _, ObjectSymbol as _, SymbolKind};
 use unicorn_engine::RegisterX86;
 
 use crate::engine::{CpuState, Engine, Segment};
+use crate::multiboot;
 use crate::ram::Ram;
 use crate::watch::Watch;
 
 const XEN_ELFNOTE_PHYS32_ENTRY: NoteType = NoteType(18);
 const START_MAGIC: u32 = 0x336e_c578;
-const START_INFO: u64 = 0x1000;
-const MODULE_LIST: u64 = 0x1100;
-const MEMORY_MAP: u64 = 0x1200;
-const COMMAND_LINE: u64 = 0x2000;
+/// Where the information is for which a protocol has a structure.
+pub const START_INFO: u64 = 0x1000;
+/// Where modules are listed.
+pub const MODULE_LIST: u64 = 0x1100;
+/// Where memory is described.
+pub const MEMORY_MAP: u64 = 0x1200;
+/// Where the command line is.
+pub const COMMAND_LINE: u64 = 0x2000;
 const PAGE_BYTES: u64 = 4096;
 /// End of the memory below the devices' addresses of old.
-const LOW_END: u64 = 0x9_fc00;
-const HIGH_START: u64 = 0x10_0000;
+pub const LOW_END: u64 = 0x9_fc00;
+/// Start of the memory above them.
+pub const HIGH_START: u64 = 0x10_0000;
+const RAX: usize = 0;
+const RBX: usize = 3;
 
 /// An image, as far as the machine needs it.
 #[derive(Clone, Debug)]
@@ -32,38 +40,63 @@ pub struct Kernel {
     pub entry: u32,
     /// Addresses of its instructions.
     pub text: Range<u64>,
+    protocol: Protocol,
     segments: Vec<(u64, &'static [u8])>,
     symbols: HashMap<String, Range<u64>>,
 }
 
+/// How the machine is handed over to a kernel; both ways start in protected mode of 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// PVH, the usual way.
+    Pvh,
+    /// Multiboot 1, the way of foreign images.
+    Multiboot,
+}
+
 impl Kernel {
-    /// Reads the image.
+    /// Reads an image with a PVH entry.
     ///
     /// # Panics
     /// If it is none that a PVH loader could start.
     #[must_use]
     pub fn parse(elf: &'static [u8]) -> Self {
-        let file = ElfFile64::<Endianness>::parse(elf).expect("an ELF file of 64 bits");
+        let kernel = Self::parse_as::<FileHeader64<Endianness>>(elf, Protocol::Pvh);
+        kernel.expect("a kernel with a PVH entry")
+    }
+
+    /// Reads an image with a Multiboot 1 header, of 32 or 64 bits; `None` where it is no such image.
+    #[must_use]
+    pub fn parse_multiboot(elf: &'static [u8]) -> Option<Self> {
+        multiboot::find_header(elf)?;
+        Self::parse_as::<FileHeader32<Endianness>>(elf, Protocol::Multiboot)
+            .or_else(|| Self::parse_as::<FileHeader64<Endianness>>(elf, Protocol::Multiboot))
+    }
+
+    fn parse_as<Header: FileHeader<Endian = Endianness>>(
+        elf: &'static [u8],
+        protocol: Protocol,
+    ) -> Option<Self> {
+        let file = ElfFile::<Header>::parse(elf).ok()?;
         let endian = file.endian();
-        let headers = file.elf_header().program_headers(endian, elf).expect("program headers");
+        let headers = file.elf_header().program_headers(endian, elf).ok()?;
         let loaded = || headers.iter().filter(|header| header.p_type(endian) == PT_LOAD);
         let segments = loaded()
-            .map(|header| (header.p_paddr(endian), header.data(endian, elf).expect("inside the file")))
-            .collect();
-        let text = loaded().find(|header| header.p_flags(endian).contains(PF_X)).expect("a segment of code");
-        let start = text.p_vaddr(endian);
-        let notes = headers.iter().filter(|header| header.p_type(endian) == PT_NOTE);
-        let notes = notes.filter_map(|header| header.notes(endian, elf).ok().flatten());
-        let entry = notes.flat_map(|mut notes| std::iter::from_fn(move || notes.next().ok().flatten()));
-        let entry =
-            entry.filter(|note| note.name() == b"Xen" && note.n_type(endian) == XEN_ELFNOTE_PHYS32_ENTRY);
-        let entry = entry.map(|note| note.desc()[..4].try_into().expect("four bytes")).next();
-        Self {
-            entry: u32::from_le_bytes(entry.expect("a PVH entry")),
-            text: start..start + text.p_memsz(endian),
+            .map(|header| Some((header.p_paddr(endian).into(), header.data(endian, elf).ok()?)))
+            .collect::<Option<_>>()?;
+        let text = loaded().find(|header| header.p_flags(endian).contains(PF_X))?;
+        let start = text.p_vaddr(endian).into();
+        let entry = match protocol {
+            Protocol::Pvh => pvh_entry(headers, endian, elf)?,
+            Protocol::Multiboot => u32::try_from(file.entry()).ok()?,
+        };
+        Some(Self {
+            entry,
+            text: start..start + text.p_memsz(endian).into(),
+            protocol,
             segments,
             symbols: symbols(&file),
-        }
+        })
     }
 
     /// Finds a symbol by its demangled name.
@@ -84,7 +117,21 @@ impl Kernel {
     }
 }
 
-fn symbols(file: &ElfFile64<'_>) -> HashMap<String, Range<u64>> {
+/// Finds the entry that a note of the image names.
+fn pvh_entry<Header: object::read::elf::ProgramHeader<Endian = Endianness>>(
+    headers: &[Header],
+    endian: Endianness,
+    elf: &'static [u8],
+) -> Option<u32> {
+    let notes = headers.iter().filter(|header| header.p_type(endian) == PT_NOTE);
+    let notes = notes.filter_map(|header| header.notes(endian, elf).ok().flatten());
+    let mut notes = notes.flat_map(|mut notes| std::iter::from_fn(move || notes.next().ok().flatten()));
+    let entry =
+        notes.find(|note| note.name() == b"Xen" && note.n_type(endian) == XEN_ELFNOTE_PHYS32_ENTRY)?;
+    Some(u32::from_le_bytes(entry.desc().get(..4)?.try_into().ok()?))
+}
+
+fn symbols<Header: FileHeader>(file: &ElfFile<'_, Header>) -> HashMap<String, Range<u64>> {
     let code = file
         .symbols()
         .filter(|symbol| matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Label | SymbolKind::Unknown));
@@ -96,7 +143,7 @@ fn symbols(file: &ElfFile64<'_>) -> HashMap<String, Range<u64>> {
     named.collect()
 }
 
-/// Loads the kernel, its command line and a module, and puts the CPU where PVH says.
+/// Loads the kernel, its command line and a module, and puts the CPU where its protocol says.
 ///
 /// # Panics
 /// If RAM does not suffice.
@@ -105,8 +152,15 @@ pub fn start(engine: &mut Engine<Watch>, kernel: &Kernel, command_line: &str, mo
     kernel.load(ram);
     let module_start = (ram.len() - module.len() as u64) & !(PAGE_BYTES - 1);
     ram.write_physical(module_start, module).expect("the module fits into RAM");
-    hand_over(ram, command_line, module_start, module.len() as u64);
-    set_registers(engine, kernel.entry);
+    let module = module_start..module_start + module.len() as u64;
+    let magic = match kernel.protocol {
+        Protocol::Pvh => {
+            hand_over(ram, command_line, module.start, module.end - module.start);
+            0
+        }
+        Protocol::Multiboot => multiboot::hand_over(ram, command_line, module),
+    };
+    set_registers(engine, kernel.entry, magic);
 }
 
 fn hand_over(ram: &mut Ram, command_line: &str, module_start: u64, module_bytes: u64) {
@@ -130,12 +184,11 @@ fn hand_over(ram: &mut Ram, command_line: &str, module_start: u64, module_bytes:
 }
 
 /// Sets protected mode of 32 bits with flat segments and no paging.
-fn set_registers(engine: &mut Engine<Watch>, entry: u32) {
+fn set_registers(engine: &mut Engine<Watch>, entry: u32, magic: u32) {
     const PROTECTED: u64 = 1;
     const MODE_LONG: u32 = 1 << 14 | 1 << 15;
     const FLAT_CODE: u32 = 0x00cf_9b00;
     const FLAT_DATA: u32 = 0x00cf_9300;
-    const RBX: usize = 3;
     const EFER: u32 = 0xc000_0080;
     engine.set_control(RegisterX86::CR4, 0);
     engine.set_control(RegisterX86::CR0, PROTECTED);
@@ -145,6 +198,7 @@ fn set_registers(engine: &mut Engine<Watch>, entry: u32) {
     let flat = |selector, attributes| Segment { selector, base: 0, limit: u32::MAX, attributes };
     state.segments = [flat(0x10, FLAT_DATA); 6];
     state.segments[CpuState::CS] = flat(0x08, FLAT_CODE);
+    state.general[RAX] = u64::from(magic);
     state.general[RBX] = START_INFO;
     state.rip = u64::from(entry);
     engine.set_state(&state);

@@ -17,7 +17,7 @@
 //! | `events/` | what is counted, what it costs, and where it was counted |
 //! | `pmu.rs` | the PMU model, fed with events |
 //! | `harness.rs` | a run from boot to end, decoded |
-//! | `boot.rs` | the kernel's image and the PVH handover |
+//! | `boot.rs`, `multiboot.rs` | a kernel's image, and the handover to it |
 //!
 //! It is a model of the manuals, by people who wrote the driver's model too, and not silicon; the README says what it
 //! can prove.
@@ -29,6 +29,7 @@ pub mod engine;
 pub mod events;
 pub mod harness;
 pub mod machine;
+pub mod multiboot;
 pub mod pmu;
 pub mod ram;
 pub mod snapshot;

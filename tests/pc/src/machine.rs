@@ -48,6 +48,8 @@ pub struct Config {
     pub has_cache: bool,
     /// The image that boots.
     pub image: Image,
+    /// What boots in its place: somebody else's kernel, with a Multiboot 1 header.
+    pub foreign: Option<&'static [u8]>,
     /// Its command line.
     pub command_line: String,
     /// A boot module: an archive of programs.
@@ -66,6 +68,7 @@ impl Default for Config {
             attribution: Attribution::Own,
             has_cache: true,
             image: Image::Main,
+            foreign: None,
             command_line: String::new(),
             module: Vec::new(),
         }
@@ -101,9 +104,15 @@ pub struct Machine {
 
 impl Machine {
     /// Builds a machine and loads its kernel; nothing has been executed.
+    ///
+    /// # Panics
+    /// If the foreign kernel is none that can be loaded.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let kernel = Kernel::parse(config.image.elf());
+        let kernel = match config.foreign {
+            Some(elf) => Kernel::parse_multiboot(elf).expect("an ELF image with a Multiboot 1 header"),
+            None => Kernel::parse(config.image.elf()),
+        };
         let pmu = Pmu::new(config.profile, config.flaw, config.latency_events);
         let sites = Sites::new(kernel.text.clone());
         let watch =
@@ -288,9 +297,10 @@ impl Machine {
             Stop::Raised(vector) => self.raise(vector),
             Stop::Special(special, site) => {
                 let len = self.engine.guest().sites.get(site).decoded.len;
+                let level = self.engine.guest().level();
                 let outcome = execute(&mut self.engine, special, len);
                 if matches!(outcome, Outcome::Done | Outcome::Halted) {
-                    self.engine.guest_mut().retire_special(site);
+                    self.engine.guest_mut().retire_special(site, level);
                 }
                 match outcome {
                     Outcome::Done => Ok(()),
@@ -325,7 +335,8 @@ impl Machine {
         }
         let address = abandoned.map_or(0, |(_, address)| address);
         if let Some((site, _)) = abandoned {
-            self.engine.guest_mut().retire_special(site);
+            let watch = self.engine.guest_mut();
+            watch.retire_special(site, watch.level());
         }
         deliver(&mut self.engine, Event { vector, error: None, origin: Origin::Instruction(address) })
     }

@@ -197,6 +197,11 @@ impl Watch {
         result
     }
 
+    /// Lets the CPU forget what it has learned of branches.
+    pub fn forget_branches(&mut self) {
+        self.predictor.forget();
+    }
+
     /// Takes what the local APIC sends to this CPU.
     pub fn take_command(&mut self, sent: Sent) {
         match sent {
@@ -222,11 +227,18 @@ impl Watch {
         self.needs_attention = self.is_shadowed || self.nmi.is_deliverable() || self.devices.is_asking();
     }
 
-    /// Lets an instruction retire that the machine executed, or an INT instruction that was delivered.
-    pub fn retire_special(&mut self, site: SiteIndex) {
+    /// Returns the level at which the CPU is, as a position in [`Watch::totals`].
+    #[must_use]
+    pub const fn level(&self) -> usize {
+        self.level
+    }
+
+    /// Lets an instruction retire that the machine executed, or an INT instruction that is to be delivered. It counts for
+    /// the level at which it began: a SYSCALL is the program's.
+    pub fn retire_special(&mut self, site: SiteIndex, level: usize) {
         self.current = None;
         let counts = self.own_counts(site);
-        self.count(site, counts);
+        self.count(site, counts, level);
     }
 
     /// Gives the instruction up that raised an exception; tells which one it was.
@@ -259,7 +271,7 @@ impl Watch {
         if decoded.kind == Kind::Repeated && next == current.address {
             let mut counts = self.own_counts(current.site) + current.extra;
             counts.instructions = 0;
-            return self.count(current.site, counts);
+            return self.count(current.site, counts, self.level);
         }
         let mut counts = self.own_counts(current.site) + current.extra;
         if decoded.is_branch {
@@ -272,7 +284,7 @@ impl Watch {
             }
         }
         let kind = decoded.kind;
-        self.count(current.site, counts);
+        self.count(current.site, counts, self.level);
         if kind != Kind::Plain {
             self.finish_kind(registers, kind);
         }
@@ -286,7 +298,7 @@ impl Watch {
             }
             Kind::SystemReturn => self.look_at_level(registers),
             Kind::Shadow => self.is_shadowed = true,
-            Kind::Plain | Kind::Repeated | Kind::Special(_) => (),
+            Kind::Plain | Kind::Repeated | Kind::Flush | Kind::Special(_) => (),
         }
         self.devices_changed();
     }
@@ -311,9 +323,9 @@ impl Watch {
     }
 
     #[inline]
-    fn count(&mut self, site: SiteIndex, counts: Counts) {
+    fn count(&mut self, site: SiteIndex, counts: Counts, level: usize) {
         self.clock += counts.cycles;
-        self.totals[self.level] += counts;
+        self.totals[level] += counts;
         if self.pmu.is_counting() {
             match self.attribution {
                 Attribution::Own => self.sites.get_mut(site).counts += counts,
@@ -400,6 +412,10 @@ impl Watch {
         let general = registers.general();
         let decoded = &self.sites.get(site).decoded;
         for operand in &decoded.operands[..usize::from(decoded.operand_count)] {
+            if decoded.kind == Kind::Flush {
+                cache.flush(operand.address(&general));
+                continue;
+            }
             let hit = cache.touch(operand.address(&general));
             let added = cost::of_access(hit);
             counts.cache_references += u64::from(hit != Hit::First);

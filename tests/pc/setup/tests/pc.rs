@@ -1,6 +1,6 @@
 //! Sets up what the emulated PC needs to be built, and then tests it.
 //!
-//! Unicorn is C, compiled by cmake, with bindings made by libclang, when the package that needs it is *built*: before
+//! Unicorn is C, compiled by cmake and make, with bindings made by libclang, when the package that needs it is *built*: before
 //! any of that package's own code could look for either. So this test stands before it. It is built without them,
 //! installs them where that is allowed (as root, or with `NMIPROF_INSTALL=1`), with a printed command, and runs the
 //! package's tests by a cargo of its own. Elsewhere it is one counted skip, with the reason and the command;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs};
 
-const INSTALL: &str = "apt-get update && apt-get install -y --no-install-recommends cmake libclang-dev";
+const INSTALL: &str = "apt-get update && apt-get install -y --no-install-recommends cmake make libclang-dev";
 const PACKAGE: &str = "nmiprof-pc";
 
 fn main() -> ExitCode {
@@ -38,10 +38,11 @@ fn set_up() -> Result<(), String> {
     find_missing().map_or(Ok(()), Err)
 }
 
-/// Names what is missing.
+/// Names what is missing. A C compiler is not asked for: without one, nothing of this was linked.
 fn find_missing() -> Option<String> {
-    let needed = [("cmake", exists("cmake")), ("libclang", has_libclang())];
-    let missing: Vec<_> = needed.iter().filter(|(_, is_there)| !is_there).map(|(name, _)| *name).collect();
+    let programs = ["cmake", "make"].map(|program| (program, exists(program)));
+    let needed = programs.into_iter().chain([("libclang", has_libclang())]);
+    let missing: Vec<_> = needed.filter(|(_, is_there)| !is_there).map(|(name, _)| name).collect();
     (!missing.is_empty()).then(|| missing.join(" and "))
 }
 

@@ -1,6 +1,7 @@
 //! Boots the kernel on the emulated PC, with its serial line on a socket or in a file.
 //!
 //! `nmiprof-pc --profile zen4 --unix /tmp/line` waits for `nmiprof record -i unix:/tmp/line`, and then boots.
+//! `nmiprof-pc --kernel FILE` boots somebody else's kernel, whose line is text.
 
 use std::error::Error;
 use std::fs::File;
@@ -10,11 +11,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use nmiprof_pc::boot::Kernel;
 use nmiprof_pc::{Config, IretFault, Machine, Stopped};
 use nmiprof_pmu::profiles;
 
 const USAGE: &str = "usage: nmiprof-pc [--profile ID] [--append WORDS] [--iret-fault keeps|unmasks] [--limit N] \
-                     [--no-cache] (--unix PATH | --capture FILE)";
+                     [--no-cache] [--memory MIB] [--module FILE] (--unix PATH | --capture FILE)\n       \
+                     nmiprof-pc --kernel FILE [the same; without a path, the line goes to the standard output]";
 /// Boundaries between two looks at the serial line.
 const SLICE: u64 = 1_000_000;
 
@@ -38,6 +41,11 @@ struct Args {
 
 fn run() -> Result<ExitCode, Box<dyn Error>> {
     let args = parse()?;
+    if args.config.foreign.is_some_and(|elf| Kernel::parse_multiboot(elf).is_none()) {
+        return Err(
+            "the kernel is no ELF image with a Multiboot 1 header that this loader understands".into()
+        );
+    }
     let mut line = open_line(&args)?;
     let mut machine = Machine::new(&args.config);
     let start = Instant::now();
@@ -51,11 +59,8 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         }
     };
     tell(&machine, &stopped, start);
-    Ok(if stopped == Stopped::Exit(nmiprof_wire::ExitCode::Success as u32) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let success = if args.config.foreign.is_some() { 0 } else { nmiprof_wire::ExitCode::Success as u32 };
+    Ok(if stopped == Stopped::Exit(success) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn tell(machine: &Machine, stopped: &Stopped, start: Instant) {
@@ -78,6 +83,7 @@ fn open_line(args: &Args) -> Result<Box<dyn Write>, Box<dyn Error>> {
             Ok(Box::new(stream))
         }
         (None, Some(path)) => Ok(Box::new(File::create(path)?)),
+        (None, None) if args.config.foreign.is_some() => Ok(Box::new(std::io::stdout())),
         _ => Err(USAGE.into()),
     }
 }
@@ -96,6 +102,9 @@ fn parse() -> Result<Args, Box<dyn Error>> {
                 args.config.profile = profiles::find(&value).ok_or_else(|| unknown_profile(&value))?
             }
             "--append" => args.config.command_line = value,
+            "--kernel" => args.config.foreign = Some(std::fs::read(&value)?.leak()),
+            "--memory" => args.config.memory_mib = value.parse()?,
+            "--module" => args.config.module = std::fs::read(&value)?,
             "--unix" => args.unix = Some(value.into()),
             "--capture" => args.capture = Some(value.into()),
             "--limit" => args.limit = value.parse()?,

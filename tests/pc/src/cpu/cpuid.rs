@@ -1,8 +1,12 @@
-//! CPUID: what the profile says, with a name for the machine where the profile lists none.
+//! CPUID: what the profile says, with a name for the machine where the profile lists none, and without transactions,
+//! which the engine can't execute (nor do CPUs whose microcode turns them off).
 
 use nmiprof_pmu::profiles::Profile;
 
 const FEATURES: u32 = 1;
+const EXTENDED_FEATURES: u32 = 7;
+/// HLE and RTM.
+const TRANSACTIONS: u32 = 1 << 4 | 1 << 11;
 const BRAND_FIRST: u32 = 0x8000_0002;
 const BRAND_LAST: u32 = 0x8000_0004;
 const BRAND_BYTES: usize = 48;
@@ -14,6 +18,7 @@ pub fn answer(profile: &Profile, leaf: u32, sub: u32) -> [u32; 4] {
     let mut registers = profile.leaf(leaf, sub);
     match leaf {
         FEATURES => registers[1] &= !APIC_ID,
+        EXTENDED_FEATURES if sub == 0 => registers[1] &= !TRANSACTIONS,
         BRAND_FIRST..=BRAND_LAST => return brand(profile.name, leaf - BRAND_FIRST),
         _ => (),
     }

@@ -21,6 +21,8 @@ pub enum Kind {
     SystemReturn,
     /// Inhibits interrupts until the next instruction is done.
     Shadow,
+    /// Throws a line out of the caches.
+    Flush,
     /// The machine executes it in place of the engine.
     Special(Special),
 }
@@ -118,6 +120,9 @@ pub fn decode(bytes: &[u8], address: u64, bitness: u32) -> Decoded {
     for memory in info.used_memory() {
         decoded.add(memory);
     }
+    if decoded.kind == Kind::Flush {
+        (decoded.loads, decoded.stores) = (0, 0);
+    }
     decoded
 }
 
@@ -151,6 +156,7 @@ fn kind(instruction: &iced_x86::Instruction) -> Kind {
         Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => Kind::InterruptReturn,
         Mnemonic::Sysret | Mnemonic::Sysretq => Kind::SystemReturn,
         Mnemonic::Sti => Kind::Shadow,
+        Mnemonic::Clflush | Mnemonic::Clflushopt => Kind::Flush,
         Mnemonic::Mov | Mnemonic::Pop if instruction.op0_register() == Register::SS => Kind::Shadow,
         _ if instruction.has_rep_prefix() || instruction.has_repne_prefix() => Kind::Repeated,
         _ => Kind::Plain,
@@ -175,5 +181,21 @@ fn number(register: Register) -> u8 {
         u8::try_from(register.full_register().number()).unwrap_or(NO_REGISTER)
     } else {
         NO_REGISTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, decode};
+
+    #[test]
+    fn a_flush_names_a_line_and_reads_nothing() {
+        let flush = decode(&[0x0f, 0xae, 0x38], 0, 64);
+        assert_eq!((flush.kind, flush.operand_count, flush.loads, flush.stores), (Kind::Flush, 1, 0, 0));
+        let mut general = [0; 16];
+        general[0] = 0x1234;
+        assert_eq!(flush.operands[0].address(&general), 0x1234);
+        let load = decode(&[0x8b, 0x38], 0, 64);
+        assert_eq!((load.kind, load.operand_count, load.loads, load.stores), (Kind::Plain, 1, 1, 0));
     }
 }

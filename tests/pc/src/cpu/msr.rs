@@ -9,6 +9,9 @@ use crate::watch::Watch;
 
 const TIME: u32 = 0x10;
 const APIC_BASE_REGISTER: u32 = 0x1b;
+/// `IA32_PRED_CMD`, `PRED_CMD`: can only be written.
+const PREDICTION_COMMAND: u32 = 0x49;
+const PREDICTION_BARRIER: u64 = 1;
 const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x83f;
 const PAGE_ATTRIBUTES: u32 = 0x277;
@@ -65,8 +68,23 @@ pub fn write(engine: &mut Engine<Watch>, number: u32, value: u64) -> Option<()> 
     match number {
         APIC_BASE_REGISTER => watch.msrs.apic_base = value,
         PAGE_ATTRIBUTES => watch.msrs.page_attributes = value,
+        PREDICTION_COMMAND => return command_prediction(watch, value),
         X2APIC_FIRST..=X2APIC_LAST => return write_apic(watch, (number - X2APIC_FIRST) << 4, value),
         _ => return watch.with_pmu(|model| model.write(number, value)).ok(),
+    }
+    Some(())
+}
+
+/// Does what is written to the branch predictor's register, on CPUs that say that they have it (SDM volume 2, CPUID
+/// leaf 07H; APM volume 3, function 8000_0008H).
+fn command_prediction(watch: &mut Watch, value: u64) -> Option<()> {
+    let profile = watch.pmu.model().profile();
+    let is_there = profile.leaf(7, 0)[3] & 1 << 26 != 0 || profile.leaf(0x8000_0008, 0)[1] & 1 << 12 != 0;
+    if !is_there || value & !PREDICTION_BARRIER != 0 {
+        return None;
+    }
+    if value == PREDICTION_BARRIER {
+        watch.forget_branches();
     }
     Some(())
 }

@@ -36,6 +36,11 @@ impl Predictor {
         }
         wrong
     }
+
+    /// Forgets everything, as at an indirect branch prediction barrier.
+    pub fn forget(&mut self) {
+        self.0.fill(Place::default());
+    }
 }
 
 #[cfg(test)]
@@ -47,5 +52,14 @@ mod tests {
         let mut predictor = Predictor::default();
         let misses = (0..100).filter(|turn| predictor.misses(0x1000, *turn < 99, 0x0ff0)).count();
         assert_eq!(misses, 3, "twice at the beginning, and at the end");
+    }
+
+    #[test]
+    fn what_was_learned_is_forgotten_at_a_barrier() {
+        let mut predictor = Predictor::default();
+        let mut miss = || predictor.misses(0x1000, true, 0x0ff0);
+        assert_eq!([miss(), miss(), miss()], [true, true, false]);
+        predictor.forget();
+        assert!(predictor.misses(0x1000, true, 0x0ff0));
     }
 }

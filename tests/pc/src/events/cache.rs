@@ -32,10 +32,21 @@ impl Default for Cache {
 }
 
 impl Cache {
+    /// Throws the line of an address out of both levels.
+    pub fn flush(&mut self, address: u64) {
+        let line = number(address);
+        for level in [&mut self.first, &mut self.last] {
+            let index = index(level, line);
+            if level[index] == line {
+                level[index] = 0;
+            }
+        }
+    }
+
     /// Looks an address up, and keeps its line.
     #[inline]
     pub fn touch(&mut self, address: u64) -> Hit {
-        let line = address >> LINE_BYTES_LOG2 | 1 << 63;
+        let line = number(address);
         if place(&mut self.first, line) {
             Hit::First
         } else if place(&mut self.last, line) {
@@ -49,8 +60,19 @@ impl Cache {
 /// Puts a line in its place; tells whether it was there.
 #[inline]
 fn place(lines: &mut [u64], line: u64) -> bool {
-    let index = usize::try_from(line).unwrap_or(0) & (lines.len() - 1);
+    let index = index(lines, line);
     std::mem::replace(&mut lines[index], line) == line
+}
+
+/// Returns the number of an address's line.
+#[inline]
+const fn number(address: u64) -> u64 {
+    address >> LINE_BYTES_LOG2 | 1 << 63
+}
+
+#[inline]
+fn index(lines: &[u64], line: u64) -> usize {
+    usize::try_from(line).unwrap_or(0) & (lines.len() - 1)
 }
 
 #[cfg(test)]
@@ -66,5 +88,14 @@ mod tests {
         assert_eq!(cache.touch(0x1000), Hit::Last);
         assert_eq!(cache.touch(0x1000 + (1024 << 6)), Hit::Memory, "the same place of both");
         assert_eq!(cache.touch(0x1000), Hit::Memory);
+    }
+
+    #[test]
+    fn a_line_that_was_flushed_is_missed_and_its_neighbours_are_not() {
+        let mut cache = Cache::default();
+        cache.touch(0x1000);
+        cache.touch(0x1040);
+        cache.flush(0x1008);
+        assert_eq!([cache.touch(0x1000), cache.touch(0x1040)], [Hit::Memory, Hit::First]);
     }
 }
