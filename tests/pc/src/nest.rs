@@ -42,6 +42,8 @@ const CR2: u64 = 0x1234_5678_9000;
 /// CR2 in the handler, plus the number of the run.
 const CR2_IN_HANDLER: u64 = 0x6666_0000_0000;
 const RBP: usize = 5;
+const NMI: u64 = 2;
+const GENERAL_PROTECTION: u64 = 13;
 
 /// What the interrupted code has to find again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,25 +104,18 @@ pub struct Plan {
     pub third: Option<u64>,
 }
 
-/// Which NMI entry, on which CPU.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// The CPU.
-    pub profile: &'static Profile,
-    /// What a faulting `iret` does.
-    pub iret_fault: IretFault,
-    /// The image.
-    pub image: Image,
-    /// Label of the entry.
-    pub entry: &'a str,
-    /// Words that choose it.
-    pub words: &'a str,
+/// A machine that samples a workload, on which stages are set for one NMI entry after the other.
+#[derive(Debug)]
+pub struct Bench {
+    machine: Machine,
+    snapshot: Snapshot,
+    name: String,
 }
 
 /// A machine at the first instruction of an NMI, and what is known of it.
 #[derive(Debug)]
-pub struct Stage {
-    machine: Machine,
+pub struct Stage<'a> {
+    machine: &'a mut Machine,
     snapshot: Snapshot,
     expected: Interrupted,
     /// Address of the entry's counts: arrivals, nested ones, re-runs.
@@ -144,28 +139,55 @@ struct Play {
     inside: Option<(u64, u64)>,
 }
 
-impl Stage {
-    /// Brings a machine to its stage.
+impl Bench {
+    /// Boots a machine, with words that choose the NMI entry, and runs it to its workload.
     ///
     /// # Panics
-    /// If the sampled workload or the entry is not reached, or nothing returns from a single NMI.
+    /// If it does not come there.
     #[must_use]
-    pub fn set(subject: &Subject<'_>) -> Self {
-        let Subject { profile, iret_fault, image, entry, words } = *subject;
+    pub fn boot(profile: &'static Profile, image: Image, words: &str) -> Self {
         let base = "duration_ns=3000000 period=5003 workload=sort events=instructions unsafe_nmi=on";
         let config = config(profile, &format!("{base} {words}"));
-        let mut machine = Machine::new(&Config { iret_fault, image, memory_mib: MEMORY_MIB, ..config });
-        assert_eq!(machine.run_to_symbol(WORKLOAD, LIMIT), Stopped::Label, "{entry}");
-        assert_eq!(machine.run_to_symbol(entry, LIMIT), Stopped::Label, "{entry}");
-        let expected = dress(&mut machine);
+        let mut machine = Machine::new(&Config { image, memory_mib: MEMORY_MIB, ..config });
+        assert_eq!(machine.run_to_symbol(WORKLOAD, LIMIT), Stopped::Label, "{words}");
+        let snapshot = machine.snapshot();
+        Self { machine, snapshot, name: words.to_owned() }
+    }
+
+    /// Returns the machine.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Sets a stage for the entry with this label, which vector 2 is pointed to from now on.
+    ///
+    /// It has to be one of the form that was booted: what it keeps on the NMI stack is the same.
+    ///
+    /// # Panics
+    /// If there is no such entry, or a single NMI does not return from it.
+    pub fn stage(&mut self, entry: &str, iret_fault: IretFault) -> Stage<'_> {
+        let machine = &mut self.machine;
+        machine.go_back(&self.snapshot);
+        machine.watch_mut().iret_fault = iret_fault;
+        let address = machine.symbol(entry).start;
+        set_gate(machine, NMI, address);
+        if let Some(fault) = machine.kernel().symbol(&format!("{entry}_return_fault")) {
+            set_gate(machine, GENERAL_PROTECTION, fault.start);
+        }
+        assert_eq!(machine.run_to(address, LIMIT), Stopped::Label, "{} {entry}", self.name);
+        let expected = dress(machine);
         let counts = machine.registers().general[CpuState::RSP] + 5 * 8;
-        let counts_before = read_counts(&mut machine, counts);
+        let counts_before = read_counts(machine, counts);
         let (snapshot, run) = (machine.snapshot(), machine.symbol(RUN).start);
         let mut stage =
-            Self { machine, snapshot, expected, counts, counts_before, run, trace: Vec::new() };
+            Stage { machine, snapshot, expected, counts, counts_before, run, trace: Vec::new() };
         stage.read_trace();
         stage
     }
+}
+
+impl Stage<'_> {
 
     /// Returns the address of each instruction from the stage to the return.
     #[must_use]
@@ -282,10 +304,10 @@ impl Stage {
 
     /// Judges what the interrupted code has got.
     fn judge(&mut self, play: &Play) -> Result<(), Broken> {
-        let got = read(&mut self.machine);
+        let got = read(self.machine);
         let expected = &self.expected;
         let [arrivals, nested, reruns] = {
-            let now = read_counts(&mut self.machine, self.counts);
+            let now = read_counts(self.machine, self.counts);
             [0, 1, 2].map(|index| now[index].wrapping_sub(self.counts_before[index]))
         };
         let nmi = &self.machine.watch().nmi;
@@ -302,6 +324,16 @@ impl Stage {
         ];
         holds.into_iter().find(|(_, holds)| !holds).map_or(Ok(()), |(broken, _)| Err(broken))
     }
+}
+
+/// Points a vector to other code.
+fn set_gate(machine: &mut Machine, vector: u64, address: u64) {
+    const GATE_BYTES: u64 = 16;
+    const LOW_OFFSET: u64 = 0xffff_0000_0000_ffff;
+    let place = machine.registers().idt.base + vector * GATE_BYTES;
+    let low = machine.read_word(place).expect("a gate") & !LOW_OFFSET;
+    machine.write_word(place, low | address & 0xffff | (address >> 16 & 0xffff) << 48).expect("a gate");
+    machine.write_word(place + 8, address >> 32).expect("a gate");
 }
 
 /// Gives the interrupted code something to lose, and returns it.

@@ -2,9 +2,10 @@
 //! whose faulting `iret` unmasks NMIs and on one whose does not; and each known defect of an entry breaks something.
 //!
 //! Method: the experiment of [`nmiprof_pc::nest`], which judges from outside. The sound entries are those of the image
-//! that samples in earnest. The mutants are those of the self-test image, sampling as the others do, and the experiment
-//! that has to catch each is that which catches it under QEMU: two NMIs (`Sweep`), or only three (`Storm`). That two do
-//! *not* suffice there is asserted too. `NMIPROF_SWEEP=full` tries the third NMI at far more pairs.
+//! that samples in earnest. The mutants are those of the self-test image; that boots with the sound form, and then
+//! vector 2 is pointed to the mutant's code. The experiment that has to catch each is that which catches it under QEMU:
+//! two NMIs (`Sweep`), or only three (`Storm`). That two do *not* suffice there is asserted too. `NMIPROF_SWEEP=full`
+//! tries the third NMI at far more pairs.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -12,7 +13,7 @@ use std::env;
 use nmiprof::images::Image;
 use nmiprof::sweep::{Combination, Mutant, ShownBy};
 use nmiprof_pc::IretFault;
-use nmiprof_pc::nest::{Broken, Plan, Stage, Subject};
+use nmiprof_pc::nest::{Bench, Broken, Plan, Stage};
 use nmiprof_pmu::profiles::SKYLAKE;
 use nmiprof_wire::{FaultReturn, NestedReturn, NmiEntry, Unmask};
 
@@ -28,23 +29,15 @@ fn forms() -> Vec<Combination> {
     Combination::all().into_iter().filter(|one| is_open(one) && one.entry != NmiEntry::Naive).collect()
 }
 
-fn words(form: &Combination, mutant: &str) -> String {
+fn boot(form: &Combination, image: Image) -> Bench {
     let Combination { entry, nested_return, unmask, .. } = form;
-    let mutant = if mutant.is_empty() { String::new() } else { format!(" mutant={mutant}") };
-    format!("nmi={entry} nested_return={nested_return} unmask={unmask}{mutant}")
+    Bench::boot(&SKYLAKE, image, &format!("nmi={entry} nested_return={nested_return} unmask={unmask}"))
 }
 
-fn sound(form: &Combination, iret_fault: IretFault) -> Stage {
-    let (entry, words) = (form.label(), words(form, ""));
-    Stage::set(&Subject { profile: &SKYLAKE, iret_fault, image: Image::Main, entry: &entry, words: &words })
-}
-
-fn defective(form: &Combination, mutant: &Mutant, iret_fault: IretFault) -> Stage {
+/// Returns the label of a mutant's entry.
+fn label(form: &Combination, mutant: &Mutant) -> String {
     let nret = if form.nested_return == NestedReturn::Ret { "_nret" } else { "" };
-    let entry = format!("nmi_{}{nret}_mutant_{}", form.entry, mutant.name.replace('-', "_"));
-    let words = words(form, mutant.name);
-    let image = Image::Selftest;
-    Stage::set(&Subject { profile: &SKYLAKE, iret_fault, image, entry: &entry, words: &words })
+    format!("nmi_{}{nret}_mutant_{}", form.entry, mutant.name.replace('-', "_"))
 }
 
 fn one(second: u64) -> Plan {
@@ -52,21 +45,21 @@ fn one(second: u64) -> Plan {
 }
 
 /// Lists every place, those in the entry's own code first: defects show there if anywhere.
-fn places(stage: &Stage) -> Vec<u64> {
+fn places(stage: &Stage<'_>) -> Vec<u64> {
     let assembly = stage.places_in_assembly();
     let others = (0..stage.trace().len() as u64).filter(|place| !assembly.contains(place));
     assembly.iter().copied().chain(others).collect()
 }
 
-fn seconds(stage: &Stage) -> Vec<Plan> {
+fn seconds(stage: &Stage<'_>) -> Vec<Plan> {
     places(stage).into_iter().map(one).collect()
 }
 
-fn rows(stage: &Stage) -> Vec<Plan> {
+fn rows(stage: &Stage<'_>) -> Vec<Plan> {
     places(stage).into_iter().map(|place| Plan { more: 1, ..one(place) }).collect()
 }
 
-fn thirds(stage: &Stage) -> Vec<Plan> {
+fn thirds(stage: &Stage<'_>) -> Vec<Plan> {
     let assembly = stage.places_in_assembly();
     let is_full = env::var_os("NMIPROF_SWEEP").is_some_and(|value| value == "full");
     let (last, gaps) = if is_full { (assembly.len(), 3 * GAPS) } else { (LAST_PLACES, GAPS) };
@@ -75,14 +68,15 @@ fn thirds(stage: &Stage) -> Vec<Plan> {
 }
 
 /// Does experiments until one breaks something.
-fn first_broken(stage: &mut Stage, plans: &[Plan]) -> Option<(Plan, Broken)> {
+fn first_broken(stage: &mut Stage<'_>, plans: &[Plan]) -> Option<(Plan, Broken)> {
     plans.iter().find_map(|plan| stage.play(*plan).err().map(|broken| (*plan, broken)))
 }
 
-fn check_sound(experiment: &str, plans: fn(&Stage) -> Vec<Plan>) {
+fn check_sound(experiment: &str, plans: fn(&Stage<'_>) -> Vec<Plan>) {
     for form in forms() {
+        let mut bench = boot(&form, Image::Main);
         for iret_fault in SEMANTICS {
-            let mut stage = sound(&form, iret_fault);
+            let mut stage = bench.stage(&form.label(), iret_fault);
             let plans = plans(&stage);
             let broken = first_broken(&mut stage, &plans);
             let count = plans.len();
@@ -116,13 +110,14 @@ fn the_naive_entry_is_broken_by_a_second_nmi() {
     let all = Combination::all();
     let naive = |one: &&Combination| one.entry == NmiEntry::Naive && one.unmask == Unmask::Early;
     let form = all.iter().find(naive).expect("listed");
-    let mut stage = sound(form, IretFault::Unmasks);
+    let mut bench = boot(form, Image::Main);
+    let mut stage = bench.stage(&form.label(), IretFault::Unmasks);
     let plans = seconds(&stage);
     assert!(first_broken(&mut stage, &plans).is_some());
 }
 
 /// Tells which experiment catches a mutant first.
-fn caught_by(stage: &mut Stage) -> Option<(ShownBy, Plan, Broken)> {
+fn caught_by(stage: &mut Stage<'_>) -> Option<(ShownBy, Plan, Broken)> {
     let plans = seconds(stage);
     if let Some((plan, broken)) = first_broken(stage, &plans) {
         return Some((ShownBy::Sweep, plan, broken));
@@ -134,9 +129,10 @@ fn caught_by(stage: &mut Stage) -> Option<(ShownBy, Plan, Broken)> {
 fn check_mutants(entry: NmiEntry) {
     let mut kinds: BTreeMap<Broken, u32> = BTreeMap::new();
     for form in forms().iter().filter(|form| form.entry == entry) {
+        let mut bench = boot(form, Image::Selftest);
         for mutant in form.mutants() {
             for iret_fault in SEMANTICS {
-                let mut stage = defective(form, mutant, iret_fault);
+                let mut stage = bench.stage(&label(form, mutant), iret_fault);
                 let caught = caught_by(&mut stage);
                 println!("{form} {}, {iret_fault:?}: {caught:x?}", mutant.name);
                 let shown_by = caught.map(|(shown_by, ..)| shown_by);
