@@ -13,9 +13,9 @@ use unicorn_engine::RegisterX86;
 
 use crate::boot::{self, Kernel};
 use crate::cpu::cpuid;
+use crate::cpu::decode::Special;
 use crate::cpu::delivery::{Event, Origin, TripleFault, deliver};
 use crate::cpu::nmi::IretFault;
-use crate::cpu::decode::Special;
 use crate::cpu::special::{Outcome, execute};
 use crate::engine::{CpuState, Engine};
 use crate::events::Counts;

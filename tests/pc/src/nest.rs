@@ -9,7 +9,8 @@
 //! - the handler is not entered while it runs, nor with breakpoints on;
 //! - every NMI that is taken has a run that starts after it, and there are no more runs than NMIs;
 //! - all registers, flags, CR2, DR7, and the words above RSP are the interrupted ones, and NMIs are not masked;
-//! - the entry's own counts add up to what was seen.
+//! - the entry's own counts add up to what was seen;
+//! - one more NMI in the interrupted code has a run at once.
 //!
 //! Places are numbers of retired instructions since the stage: they do not depend on where the run was stopped on the
 //! way. At each run CR2 is overwritten, as a page fault of the handler would do.
@@ -91,6 +92,8 @@ pub enum Broken {
     Masked,
     /// The entry's counts of arrivals, nested ones and re-runs contradict what was seen.
     Counts,
+    /// An NMI afterwards has no run.
+    Deaf,
 }
 
 /// When further NMIs arrive, in instructions after the first instruction of the first one.
@@ -180,15 +183,13 @@ impl Bench {
         let counts = machine.registers().general[CpuState::RSP] + 5 * 8;
         let counts_before = read_counts(machine, counts);
         let (snapshot, run) = (machine.snapshot(), machine.symbol(RUN).start);
-        let mut stage =
-            Stage { machine, snapshot, expected, counts, counts_before, run, trace: Vec::new() };
+        let mut stage = Stage { machine, snapshot, expected, counts, counts_before, run, trace: Vec::new() };
         stage.read_trace();
         stage
     }
 }
 
 impl Stage<'_> {
-
     /// Returns the address of each instruction from the stage to the return.
     #[must_use]
     pub fn trace(&self) -> &[u64] {
@@ -199,8 +200,11 @@ impl Stage<'_> {
     #[must_use]
     pub fn places_in_assembly(&self) -> Vec<u64> {
         let kernel = self.machine.kernel();
-        let functions: Vec<_> =
-            kernel.symbols().map(|(_, range)| range.clone()).filter(|range| range.end - range.start > 1).collect();
+        let functions: Vec<_> = kernel
+            .symbols()
+            .map(|(_, range)| range.clone())
+            .filter(|range| range.end - range.start > 1)
+            .collect();
         let is_assembly = |address: &u64| !functions.iter().any(|range| range.contains(address));
         (0..).zip(&self.trace).filter(|(_, address)| is_assembly(address)).map(|(place, _)| place).collect()
     }
@@ -224,7 +228,8 @@ impl Stage<'_> {
                 return Err(Broken::Hangs);
             }
         }
-        self.judge(&play)
+        self.judge(&play)?;
+        self.start_again(&mut play)
     }
 
     /// Follows the first NMI alone, instruction by instruction, and checks that nothing is wrong with it or with the
@@ -300,6 +305,16 @@ impl Stage<'_> {
         play.inside = self.machine.read_word(sp).map(|address| (address, sp + 8));
         self.machine.set_fault_address(CR2_IN_HANDLER + play.runs);
         Ok(())
+    }
+
+    /// Lets one more NMI arrive in the interrupted code: whatever state the entry keeps has to be free.
+    fn start_again(&mut self, play: &mut Play) -> Result<(), Broken> {
+        /// More instructions than there are from an NMI to its run.
+        const ENTRY_INSTRUCTIONS_MAX: u64 = 100;
+        let (runs, passed) = (play.runs, self.machine.instructions() - play.instructions_before);
+        self.machine.inject_nmi();
+        let has_returned = self.advance(play, passed + ENTRY_INSTRUCTIONS_MAX)?;
+        if has_returned || play.runs == runs { Err(Broken::Deaf) } else { Ok(()) }
     }
 
     /// Judges what the interrupted code has got.

@@ -145,7 +145,9 @@ fn places(profile: &Profile) -> Places {
         Registers::Amd(facts) if facts.core_extension => {
             each(writes(0xc001_0201, 2).collect(), writes(0xc001_0200, 2).collect())
         }
-        Registers::Amd(_) => each(writes(0xc001_0004, 1).take(4).collect(), writes(0xc001_0000, 1).take(4).collect()),
+        Registers::Amd(_) => {
+            each(writes(0xc001_0004, 1).take(4).collect(), writes(0xc001_0000, 1).take(4).collect())
+        }
         Registers::Forgotten => unreachable!("it has no PMU"),
     }
 }
