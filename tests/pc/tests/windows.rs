@@ -4,8 +4,8 @@
 //! Method: the experiment of [`nmiprof_pc::nest`], which judges from outside. The sound entries are those of the image
 //! that samples in earnest. The mutants are those of the self-test image; that boots with the sound form, and then
 //! vector 2 is pointed to the mutant's code. The experiment that has to catch each is that which catches it under QEMU:
-//! two NMIs (`Sweep`), or only three (`Storm`). That two do *not* suffice there is asserted too. `NMIPROF_SWEEP=full`
-//! tries the third NMI at far more pairs.
+//! two NMIs (`Sweep`), or only three (`Storm`). That two do *not* suffice there is asserted too; the sound entry of the
+//! same image has to pass both. `NMIPROF_SWEEP=full` tries the third NMI at far more pairs.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -130,6 +130,10 @@ fn check_mutants(entry: NmiEntry) {
     let mut kinds: BTreeMap<Broken, u32> = BTreeMap::new();
     for form in forms().iter().filter(|form| form.entry == entry) {
         let mut bench = boot(form, Image::Selftest);
+        for iret_fault in SEMANTICS {
+            let caught = caught_by(&mut bench.stage(&form.label(), iret_fault));
+            assert_eq!(caught, None, "{form}, {iret_fault:?}: the sound entry of the same image");
+        }
         for mutant in form.mutants() {
             for iret_fault in SEMANTICS {
                 let mut stage = bench.stage(&label(form, mutant), iret_fault);
