@@ -1,7 +1,7 @@
 //! The list of situations, `tests/CASES.md`, is whole and true.
 //!
-//! Method: every number from the first to the last has a line; every test that a line names exists, here or among the
-//! tests of the PMU's crate, and the comment above it cites the number; a line without a test gives a reason.
+//! Method: every number from the first to the last has a line; every test that a line names exists, here, on the
+//! emulated PC or among the tests of the PMU's crate, and the comment above it cites the number; a line without a test gives a reason.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::Path;
 /// Sections A to E.
 const LAST_CASE: u32 = 60;
 /// Where tests are, from this crate's directory.
-const DIRECTORIES: [&str; 2] = ["tests", "../kernel/pmu/tests"];
+const DIRECTORIES: [&str; 3] = ["tests", "pc/tests", "../kernel/pmu/tests"];
 /// How a line begins that gives a reason in place of a test.
 const NO_TEST: &str = "no test: ";
 /// Shorter ones say nothing.

@@ -188,6 +188,14 @@ impl<G: Guest> Engine<G> {
         check(unsafe { uc_reg_write(self.registers.uc, register as c_int, (&raw const value).cast()) });
     }
 
+    /// Reads a control or debug register.
+    pub fn control(&mut self, register: RegisterX86) -> u64 {
+        let mut value = 0_u64;
+        // SAFETY: such registers have 64 bits.
+        check(unsafe { uc_reg_read(self.registers.uc, register as c_int, (&raw mut value).cast()) });
+        value
+    }
+
     /// Writes a model-specific register that the engine itself acts by.
     pub fn set_msr(&mut self, number: u32, value: u64) {
         let msr = layout::Msr { number, value };

@@ -16,6 +16,7 @@
 //! | `devices/` | around the CPU |
 //! | `events/` | what is counted, what it costs, and where it was counted |
 //! | `pmu.rs` | the PMU model, fed with events |
+//! | `nest.rs` | an NMI, and further ones inside it, judged from outside |
 //! | `harness.rs` | a run from boot to end, decoded |
 //! | `boot.rs`, `multiboot.rs` | a kernel's image, and the handover to it |
 //!
@@ -30,11 +31,12 @@ pub mod events;
 pub mod harness;
 pub mod machine;
 pub mod multiboot;
+pub mod nest;
 pub mod pmu;
 pub mod ram;
 pub mod snapshot;
 pub mod watch;
 
 pub use cpu::nmi::IretFault;
-pub use machine::{Config, Machine, Stopped};
+pub use machine::{Access, Config, Machine, Stopped};
 pub use watch::Attribution;

@@ -9,8 +9,11 @@ use std::ops::Range;
 use nmiprof::images::Image;
 use nmiprof_pmu::model::Flaw;
 use nmiprof_pmu::profiles::{self, Profile};
+use unicorn_engine::RegisterX86;
 
 use crate::boot::{self, Kernel};
+use crate::cpu::cpuid;
+use crate::cpu::decode::Special;
 use crate::cpu::delivery::{Event, Origin, TripleFault, deliver};
 use crate::cpu::nmi::IretFault;
 use crate::cpu::special::{Outcome, execute};
@@ -54,6 +57,8 @@ pub struct Config {
     pub command_line: String,
     /// A boot module: an archive of programs.
     pub module: Vec<u8>,
+    /// Whether CPUID offers x2APIC; `None` for what the profile says.
+    pub x2apic: Option<bool>,
 }
 
 impl Default for Config {
@@ -71,6 +76,7 @@ impl Default for Config {
             foreign: None,
             command_line: String::new(),
             module: Vec::new(),
+            x2apic: None,
         }
     }
 }
@@ -82,6 +88,8 @@ pub enum Stopped {
     Limit,
     /// The label was reached; its instruction is the next one.
     Label,
+    /// The access to a register was reached; its instruction is the next one.
+    Access(Access),
     /// The guest wrote this to the debug-exit device.
     Exit(u32),
     /// The CPU is halted, and nothing will wake it.
@@ -92,12 +100,25 @@ pub enum Stopped {
     Broken(String),
 }
 
+/// An access to a model-specific register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// RDMSR of this register.
+    Read(u32),
+    /// WRMSR to this register.
+    Write(u32),
+}
+
 /// An emulated PC.
 #[derive(Debug)]
 pub struct Machine {
     pub(crate) engine: Engine<Watch>,
     pub(crate) kernel: Kernel,
-    pub(crate) label: Option<u64>,
+    pub(crate) labels: Vec<u64>,
+    /// The accesses to stop at.
+    pub(crate) watched: Vec<Access>,
+    /// Where the access is that was stopped at, and that may be done now.
+    pub(crate) passed_access: Option<u64>,
     pub(crate) is_halted: bool,
     pub(crate) ended: Option<Stopped>,
 }
@@ -115,11 +136,20 @@ impl Machine {
         };
         let pmu = Pmu::new(config.profile, config.flaw, config.latency_events);
         let sites = Sites::new(kernel.text.clone());
-        let watch =
+        let mut watch =
             Watch::new(sites, pmu, config.clock_hz, config.iret_fault, config.has_cache, config.attribution);
+        watch.msrs.offers_x2apic = config.x2apic.unwrap_or_else(|| cpuid::offers_x2apic(config.profile));
         let mut engine = Engine::new(Ram::new(config.memory_mib << 20), watch);
         boot::start(&mut engine, &kernel, &config.command_line, &config.module);
-        Self { engine, kernel, label: None, is_halted: false, ended: None }
+        Self {
+            engine,
+            kernel,
+            labels: Vec::new(),
+            watched: Vec::new(),
+            passed_access: None,
+            is_halted: false,
+            ended: None,
+        }
     }
 
     /// Runs until something ends it, at most for so many boundaries.
@@ -141,7 +171,7 @@ impl Machine {
                 break stopped;
             }
         };
-        if !matches!(stopped, Stopped::Limit | Stopped::Label) {
+        if !matches!(stopped, Stopped::Limit | Stopped::Label | Stopped::Access(_)) {
             self.ended = Some(stopped.clone());
         }
         stopped
@@ -149,12 +179,26 @@ impl Machine {
 
     /// Runs to the next time that this address is reached.
     pub fn run_to(&mut self, address: u64, boundaries_max: u64) -> Stopped {
-        self.set_label(Some(address));
+        self.run_to_any(&[address], boundaries_max)
+    }
+
+    /// Runs to the next time that one of these addresses is reached.
+    pub fn run_to_any(&mut self, addresses: &[u64], boundaries_max: u64) -> Stopped {
+        self.set_labels(addresses);
         let rip = self.engine.state().rip;
         self.engine.guest_mut().passed_label = Some(rip);
         let stopped = self.run(boundaries_max);
         self.engine.guest_mut().passed_label = None;
-        self.set_label(None);
+        self.set_labels(&[]);
+        stopped
+    }
+
+    /// Runs to the next time that one of these registers is about to be accessed; an access that it stopped at is done
+    /// first.
+    pub fn run_to_access(&mut self, accesses: &[Access], boundaries_max: u64) -> Stopped {
+        self.watched = accesses.to_vec();
+        let stopped = self.run(boundaries_max);
+        self.watched.clear();
         stopped
     }
 
@@ -176,6 +220,13 @@ impl Machine {
     pub fn inject_nmi(&mut self) {
         let watch = self.engine.guest_mut();
         watch.nmi.raise();
+        watch.devices_changed();
+    }
+
+    /// Raises one as [`Machine::inject_nmi`] does, and so many more, each right after the one before was taken.
+    pub fn inject_nmis_in_a_row(&mut self, more: u32) {
+        let watch = self.engine.guest_mut();
+        watch.nmi.raise_in_a_row(more);
         watch.devices_changed();
     }
 
@@ -229,6 +280,27 @@ impl Machine {
         self.engine.rflags()
     }
 
+    /// Reads DR7.
+    pub fn debug_control(&mut self) -> u64 {
+        self.engine.control(RegisterX86::DR7)
+    }
+
+    /// Writes DR7, with no effect: breakpoints are not part of the machine.
+    pub fn set_debug_control(&mut self, value: u64) {
+        self.engine.set_control(RegisterX86::DR7, value);
+    }
+
+    /// Writes CR2, as a page fault does.
+    pub fn set_fault_address(&mut self, value: u64) {
+        self.engine.set_control(RegisterX86::CR2, value);
+    }
+
+    /// Returns how many instructions have retired, of user code and of the kernel.
+    #[must_use]
+    pub fn instructions(&self) -> u64 {
+        self.watch().totals.iter().map(|counts| counts.instructions).sum()
+    }
+
     /// Reads a word at a virtual address of the present address space; `None` where no page is mapped.
     pub fn read_word(&mut self, address: u64) -> Option<u64> {
         let root = self.engine.state().control[3];
@@ -252,15 +324,31 @@ impl Machine {
         self.engine.guest_mut().devices.uart.take_sent()
     }
 
-    fn set_label(&mut self, address: Option<u64>) {
-        for (label, is_label) in [(self.label, false), (address, true)] {
-            if let Some(label) = label {
-                let sites = &mut self.engine.guest_mut().sites;
-                let index = sites.index(0, label);
+    fn set_labels(&mut self, addresses: &[u64]) {
+        let old = std::mem::replace(&mut self.labels, addresses.to_vec());
+        let sites = &mut self.engine.guest_mut().sites;
+        for (labels, is_label) in [(&old, false), (&self.labels, true)] {
+            for label in labels {
+                let index = sites.index(0, *label);
                 sites.get_mut(index).decoded.is_label = is_label;
             }
         }
-        self.label = address;
+    }
+
+    /// Tells whether an instruction at RIP is an access that the run stops at; the second time it is not.
+    fn stops_at(&mut self, special: Special) -> Option<Access> {
+        const RCX: usize = 1;
+        let state = self.engine.state();
+        let number = u32::try_from(state.general[RCX] & 0xffff_ffff).unwrap_or(0);
+        let access = match special {
+            Special::ReadMsr => Access::Read(number),
+            Special::WriteMsr => Access::Write(number),
+            _ => return None,
+        };
+        let is_passed = self.passed_access.take() == Some(state.rip);
+        let stops = !is_passed && self.watched.contains(&access);
+        self.passed_access = stops.then_some(state.rip);
+        stops.then_some(access)
     }
 
     /// Lets time pass while the CPU is halted; `false` where nothing will ever wake it.
@@ -296,6 +384,11 @@ impl Machine {
             }
             Stop::Raised(vector) => self.raise(vector),
             Stop::Special(special, site) => {
+                if !self.watched.is_empty()
+                    && let Some(access) = self.stops_at(special)
+                {
+                    return Some(Stopped::Access(access));
+                }
                 let len = self.engine.guest().sites.get(site).decoded.len;
                 let level = self.engine.guest().level();
                 let outcome = execute(&mut self.engine, special, len);

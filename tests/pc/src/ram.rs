@@ -1,8 +1,14 @@
 //! RAM: one block from physical address 0, aligned to pages, and the walk of the guest's page tables over it.
-#![expect(unsafe_code, reason = "allocates aligned memory that the engine maps")]
+//!
+//! The block is mapped memory, so that going back to a [`Picture`] of it costs what was written since, and not all of
+//! it: the picture is a file in memory, of which the block becomes a private mapping, at the same address. The engine
+//! knows the block by its address alone.
+#![expect(unsafe_code, reason = "maps memory that the engine uses")]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
+use std::fs::File;
+use std::io::{Error, Write as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::ptr::{self, NonNull};
 use std::slice;
 
 const PAGE_BYTES: usize = 4096;
@@ -15,6 +21,13 @@ const FRAME: u64 = 0x000f_ffff_ffff_f000;
 #[derive(Debug)]
 pub struct Ram {
     start: NonNull<u8>,
+    bytes: usize,
+}
+
+/// What RAM held at one moment.
+#[derive(Debug)]
+pub struct Picture {
+    file: File,
     bytes: usize,
 }
 
@@ -34,11 +47,37 @@ impl Ram {
     /// If that is no whole number of pages.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        let layout = layout(bytes);
-        // SAFETY: the layout is not empty.
-        let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
+        assert!(bytes > 0 && bytes.is_multiple_of(PAGE_BYTES), "a whole number of pages");
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: new memory, which nobody else has.
+        let start = unsafe { map(ptr::null_mut(), bytes, flags, NO_FILE) };
         Self { start, bytes }
+    }
+
+    /// Makes a picture of what it holds.
+    ///
+    /// # Panics
+    /// Where the host has no file in memory to give.
+    #[must_use]
+    pub fn picture(&self) -> Picture {
+        // SAFETY: the name ends with a zero.
+        let descriptor = unsafe { libc::memfd_create(c"nmiprof-pc".as_ptr(), libc::MFD_CLOEXEC) };
+        assert!(descriptor >= 0, "a file in memory: {}", Error::last_os_error());
+        // SAFETY: it was just opened, and belongs to nobody else.
+        let mut file = unsafe { File::from_raw_fd(descriptor) };
+        file.write_all(self.bytes()).expect("as much memory as RAM has");
+        Picture { file, bytes: self.bytes }
+    }
+
+    /// Makes it what it was in a picture.
+    ///
+    /// # Panics
+    /// If that is of RAM of another size.
+    pub fn go_back(&mut self, picture: &Picture) {
+        assert_eq!(self.bytes, picture.bytes, "a picture of this RAM");
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+        // SAFETY: it replaces this block's own pages, to which nobody has a reference; the file is never written again.
+        unsafe { map(self.start.as_ptr(), self.bytes, flags, picture.file.as_raw_fd()) };
     }
 
     /// Returns how much there is.
@@ -143,15 +182,27 @@ impl Clone for Ram {
 
 impl Drop for Ram {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout.
-        unsafe { dealloc(self.start.as_ptr(), layout(self.bytes)) };
+        // SAFETY: so many bytes were mapped there, and nobody uses them any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
 
 // SAFETY: the block belongs to this value alone.
 unsafe impl Send for Ram {}
 
-fn layout(bytes: usize) -> Layout {
-    assert!(bytes > 0 && bytes.is_multiple_of(PAGE_BYTES), "a whole number of pages");
-    Layout::from_size_align(bytes, PAGE_BYTES).expect("less than the address space")
+const NO_FILE: i32 = -1;
+
+/// Maps memory.
+///
+/// # Panics
+/// Where there is none.
+///
+/// # Safety
+/// With `MAP_FIXED`: nobody has a reference to what was there.
+unsafe fn map(place: *mut u8, bytes: usize, flags: i32, file: i32) -> NonNull<u8> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: (caller).
+    let start = unsafe { libc::mmap(place.cast(), bytes, protection, flags, file, 0) };
+    assert_ne!(start, libc::MAP_FAILED, "memory: {}", Error::last_os_error());
+    NonNull::new(start.cast()).expect("not at 0")
 }

@@ -5,16 +5,17 @@
 
 use crate::engine::Engine;
 use crate::machine::{Machine, Stopped};
-use crate::ram::Ram;
+use crate::ram::Picture;
 use crate::watch::Watch;
 
 /// The state of a machine at one boundary.
 #[derive(Debug)]
 pub struct Snapshot {
     cpu: Vec<u8>,
-    ram: Ram,
+    ram: Picture,
     /// All but the sites.
     watch: Watch,
+    passed_access: Option<u64>,
     is_halted: bool,
     ended: Option<Stopped>,
 }
@@ -26,19 +27,27 @@ impl Machine {
         let sites = std::mem::take(&mut self.engine.guest_mut().sites);
         let watch = self.engine.guest().clone();
         self.engine.guest_mut().sites = sites;
-        let ram = self.engine.ram().clone();
-        Snapshot { cpu, ram, watch, is_halted: self.is_halted, ended: self.ended.clone() }
+        let ram = self.engine.ram().picture();
+        Snapshot {
+            cpu,
+            ram,
+            watch,
+            passed_access: self.passed_access,
+            is_halted: self.is_halted,
+            ended: self.ended.clone(),
+        }
     }
 
     /// Goes back to a snapshot of this machine; the counts per address stay.
     pub fn go_back(&mut self, snapshot: &Snapshot) {
         self.engine.restore(&snapshot.cpu);
-        self.engine.ram_mut().bytes_mut().copy_from_slice(snapshot.ram.bytes());
+        self.engine.ram_mut().go_back(&snapshot.ram);
         self.engine.flush_translations();
         let sites = std::mem::take(&mut self.engine.guest_mut().sites);
         let mut watch = snapshot.watch.clone();
         watch.sites = sites;
         *self.engine.guest_mut() = watch;
+        self.passed_access = snapshot.passed_access;
         self.is_halted = snapshot.is_halted;
         self.ended.clone_from(&snapshot.ended);
     }
@@ -52,7 +61,9 @@ impl Machine {
         Self {
             engine,
             kernel: self.kernel.clone(),
-            label: self.label,
+            labels: self.labels.clone(),
+            watched: self.watched.clone(),
+            passed_access: self.passed_access,
             is_halted: self.is_halted,
             ended: self.ended.clone(),
         }

@@ -92,6 +92,12 @@ pub struct Watch {
     pub iret_fault: IretFault,
     /// How often `iret` faulted.
     pub iret_faults: u64,
+    /// Boundaries for which the next NMI of the PMU is held up, between the local APIC and the CPU.
+    pub hold_next_pmi: Option<u64>,
+    /// NMIs of the PMU.
+    pub pmis: u64,
+    /// Boundary at which an NMI arrives that is held up; `u64::MAX` if none is.
+    held_until: u64,
     current: Option<Current>,
     /// What was counted last, where it is attributed to the next instruction.
     carried: Option<Counts>,
@@ -131,6 +137,9 @@ impl Watch {
             passed_label: None,
             iret_fault,
             iret_faults: 0,
+            hold_next_pmi: None,
+            pmis: 0,
+            held_until: u64::MAX,
             current: None,
             carried: None,
             attribution,
@@ -154,6 +163,7 @@ impl Guest for Watch {
         }
         let is_due = self.boundaries >= self.limit
             || self.boundaries >= self.pmu.due_boundaries()
+            || self.boundaries >= self.held_until
             || self.clock >= self.deadline;
         if (is_due || self.needs_attention) && self.attend(registers) == Flow::Stop {
             return Flow::Stop;
@@ -341,6 +351,11 @@ impl Watch {
             self.pmu.tell(&self.totals);
             self.collect();
         }
+        if self.boundaries >= self.held_until {
+            self.held_until = u64::MAX;
+            self.nmi.raise();
+            self.devices_changed();
+        }
         if self.clock >= self.deadline {
             self.devices.advance(self.clock);
             self.devices_changed();
@@ -372,13 +387,22 @@ impl Watch {
     fn collect(&mut self) {
         self.pmu.plan(self.boundaries);
         for _ in 0..self.pmu.model_mut().take_nmis() {
-            self.nmi.raise();
+            self.take_pmi();
         }
         let interrupts = self.pmu.model_mut().take_interrupts();
         if interrupts.count > 0 {
             self.devices.apic.request(interrupts.vector);
         }
         self.devices_changed();
+    }
+
+    /// Lets an NMI of the PMU arrive, or holds it up.
+    fn take_pmi(&mut self) {
+        self.pmis += 1;
+        match self.hold_next_pmi.take() {
+            Some(boundaries) => self.held_until = self.boundaries.saturating_add(boundaries),
+            None => self.nmi.raise(),
+        }
     }
 
     /// Begins the instruction after the boundary.

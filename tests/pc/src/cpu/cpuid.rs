@@ -10,14 +10,25 @@ const TRANSACTIONS: u32 = 1 << 4 | 1 << 11;
 const BRAND_FIRST: u32 = 0x8000_0002;
 const BRAND_LAST: u32 = 0x8000_0004;
 const BRAND_BYTES: usize = 48;
+/// x2APIC, in ECX of the leaf of features.
+const X2APIC: u32 = 1 << 21;
 const APIC_ID: u32 = 0xff00_0000;
+
+/// Tells whether a profile has x2APIC.
+#[must_use]
+pub fn offers_x2apic(profile: &Profile) -> bool {
+    profile.leaf(FEATURES, 0)[2] & X2APIC != 0
+}
 
 /// Returns what CPUID answers: EAX, EBX, ECX, EDX.
 #[must_use]
-pub fn answer(profile: &Profile, leaf: u32, sub: u32) -> [u32; 4] {
+pub fn answer(profile: &Profile, leaf: u32, sub: u32, offers_x2apic: bool) -> [u32; 4] {
     let mut registers = profile.leaf(leaf, sub);
     match leaf {
-        FEATURES => registers[1] &= !APIC_ID,
+        FEATURES => {
+            registers[1] &= !APIC_ID;
+            registers[2] = registers[2] & !X2APIC | if offers_x2apic { X2APIC } else { 0 };
+        }
         EXTENDED_FEATURES if sub == 0 => registers[1] &= !TRANSACTIONS,
         BRAND_FIRST..=BRAND_LAST => return brand(profile.name, leaf - BRAND_FIRST),
         _ => (),

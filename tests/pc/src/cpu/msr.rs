@@ -27,18 +27,29 @@ const BOOT_CPU: u64 = 1 << 8;
 /// The registers that are neither the engine's nor the PMU's.
 #[derive(Clone, Debug)]
 pub struct Msrs {
+    /// Whether x2APIC mode can be entered.
+    pub offers_x2apic: bool,
+    /// Accesses to the local APIC's registers in memory while they are MSRs: on hardware they reach nothing.
+    pub apic_strays: u64,
     apic_base: u64,
     page_attributes: u64,
 }
 
 impl Default for Msrs {
     fn default() -> Self {
-        Self { apic_base: APIC_BASE | APIC_ENABLED | BOOT_CPU, page_attributes: 0x0007_0406_0007_0406 }
+        Self {
+            offers_x2apic: false,
+            apic_strays: 0,
+            apic_base: APIC_BASE | APIC_ENABLED | BOOT_CPU,
+            page_attributes: 0x0007_0406_0007_0406,
+        }
     }
 }
 
 impl Msrs {
-    const fn is_x2apic(&self) -> bool {
+    /// Tells whether the local APIC is in x2APIC mode.
+    #[must_use]
+    pub const fn is_x2apic(&self) -> bool {
         self.apic_base & X2APIC_ENABLED != 0
     }
 }
@@ -66,7 +77,12 @@ pub fn write(engine: &mut Engine<Watch>, number: u32, value: u64) -> Option<()> 
     }
     let watch = engine.guest_mut();
     match number {
-        APIC_BASE_REGISTER => watch.msrs.apic_base = value,
+        APIC_BASE_REGISTER => {
+            if value & X2APIC_ENABLED != 0 && !watch.msrs.offers_x2apic {
+                return None;
+            }
+            watch.msrs.apic_base = value;
+        }
         PAGE_ATTRIBUTES => watch.msrs.page_attributes = value,
         PREDICTION_COMMAND => return command_prediction(watch, value),
         X2APIC_FIRST..=X2APIC_LAST => return write_apic(watch, (number - X2APIC_FIRST) << 4, value),
@@ -116,6 +132,7 @@ fn write_apic(watch: &mut Watch, offset: u32, value: u64) -> Option<()> {
 
 /// Reads a register of the local APIC in memory.
 pub fn read_apic_memory(watch: &mut Watch, offset: u32) -> u32 {
+    watch.msrs.apic_strays += u64::from(watch.msrs.is_x2apic());
     match offset {
         register::LVT_PERFORMANCE => watch.with_pmu(|model| model.read_lvtpc()),
         _ => watch.devices.apic.read(offset, watch.clock),
@@ -124,6 +141,7 @@ pub fn read_apic_memory(watch: &mut Watch, offset: u32) -> u32 {
 
 /// Writes a register of the local APIC in memory.
 pub fn write_apic_memory(watch: &mut Watch, offset: u32, value: u32) {
+    watch.msrs.apic_strays += u64::from(watch.msrs.is_x2apic());
     let sent = match offset {
         register::LVT_PERFORMANCE => {
             watch.with_pmu(|model| model.write_lvtpc(value));

@@ -19,6 +19,8 @@ pub enum IretFault {
 pub struct NmiLine {
     is_masked: bool,
     is_pending: bool,
+    /// NMIs that arrive right after one is taken, one after each.
+    following: u32,
     /// NMIs that arrived at the input.
     pub raised: u64,
     /// Those that found one latched already, and were lost in it.
@@ -33,6 +35,12 @@ impl NmiLine {
         self.raised += 1;
         self.merged += u64::from(self.is_pending);
         self.is_pending = true;
+    }
+
+    /// Lets one arrive, and so many more, each right after the one before was taken.
+    pub fn raise_in_a_row(&mut self, more: u32) {
+        self.following = more;
+        self.raise();
     }
 
     /// Tells whether one is to be taken.
@@ -58,6 +66,10 @@ impl NmiLine {
         self.is_pending = false;
         self.is_masked = true;
         self.taken += 1;
+        if self.following > 0 {
+            self.following -= 1;
+            self.raise();
+        }
     }
 
     /// Unmasks.
@@ -83,5 +95,18 @@ mod tests {
         line.unmask();
         assert!(!line.is_deliverable());
         assert_eq!((line.raised, line.taken, line.merged), (4, 2, 2));
+    }
+
+    #[test]
+    fn nmis_in_a_row_come_one_after_the_other() {
+        let mut line = NmiLine::default();
+        line.raise_in_a_row(2);
+        for is_pending in [true, true, false] {
+            assert!(line.is_deliverable());
+            line.take();
+            assert_eq!(line.is_pending(), is_pending);
+            line.unmask();
+        }
+        assert_eq!((line.raised, line.taken, line.merged), (3, 3, 0));
     }
 }

@@ -50,7 +50,9 @@ pub fn execute(engine: &mut Engine<Watch>, special: Special, len: u8) -> Outcome
     let done = match special {
         Special::CpuId => {
             let leaf = u32::try_from(state.general[RAX] & LOW).unwrap_or(0);
-            let answer = cpuid::answer(engine.guest().pmu.model().profile(), leaf, number);
+            let watch = engine.guest();
+            let profile = watch.pmu.model().profile();
+            let answer = cpuid::answer(profile, leaf, number, watch.msrs.offers_x2apic);
             for (register, value) in [RAX, RBX, RCX, RDX].into_iter().zip(answer) {
                 state.general[register] = u64::from(value);
             }
