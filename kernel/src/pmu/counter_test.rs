@@ -12,7 +12,7 @@ use nmiprof_ring::Producer;
 use nmiprof_wire::{CounterReport, CounterVerdict};
 
 use super::Counters;
-use crate::arch::cpu::{SLED_INSTRUCTIONS, nop_sled};
+use crate::arch::cpu::{SLED_INSTRUCTIONS, nop_sled, timestamp};
 use crate::arch::percpu::PerCpu;
 use crate::drain::Drain;
 use crate::memory::ring_memory::RingMemory;
@@ -36,12 +36,17 @@ pub struct Bench {
 }
 
 /// Tests every counter.
-pub fn test_all(cpu: &PerCpu, mut bench: Bench, drain: &mut Drain) -> (Vec<CounterReport>, Bench) {
+pub fn test_all(
+    cpu: &PerCpu,
+    mut bench: Bench,
+    drain: &mut Drain,
+    tsc_hz: u64,
+) -> (Vec<CounterReport>, Bench) {
     let capabilities = *bench.counters.unit().capabilities();
     let mut reports = Vec::new();
     for counter in capabilities.counters().iter() {
         let report;
-        (report, bench) = test(cpu, bench, &capabilities, counter);
+        (report, bench) = test(cpu, bench, &capabilities, counter, tsc_hz);
         reports.push(report);
         drain.discard(|_| ());
     }
@@ -64,6 +69,7 @@ fn test(
     mut bench: Bench,
     capabilities: &Capabilities,
     counter: Counter,
+    tsc_hz: u64,
 ) -> (CounterReport, Bench) {
     let work = WALKS * SLED_INSTRUCTIONS;
     let mut report = CounterReport {
@@ -81,7 +87,7 @@ fn test(
     if report.counted == 0 {
         return (report, bench);
     }
-    (report.overflows, bench) = count_overflows(cpu, bench, counter, encoding);
+    (report.overflows, bench) = count_overflows(cpu, bench, counter, encoding, tsc_hz);
     report.verdict =
         if report.overflows >= OVERFLOWS_MIN { CounterVerdict::Works } else { CounterVerdict::Silent };
     (report, bench)
@@ -99,7 +105,13 @@ fn known_event(capabilities: &Capabilities, counter: Counter) -> Option<Encoding
 }
 
 /// Samples with one counter during the piece of work, and counts the overflows that arrive.
-fn count_overflows(cpu: &PerCpu, bench: Bench, counter: Counter, encoding: Encoding) -> (u64, Bench) {
+fn count_overflows(
+    cpu: &PerCpu,
+    bench: Bench,
+    counter: Counter,
+    encoding: Encoding,
+    tsc_hz: u64,
+) -> (u64, Bench) {
     let Bench { mut counters, ring } = bench;
     let request = Request { encoding, rate: Rate::Period(PERIOD), group: 0 };
     if counters.set_events(&[request], counter.set()).is_err() {
@@ -109,7 +121,7 @@ fn count_overflows(cpu: &PerCpu, bench: Bench, counter: Counter, encoding: Encod
     let sampler = Sampler::with_counters(cpu.apic, counters, ring, Detail::PLAIN);
     let sampler = match cpu.nmi.start(cpu.apic, Box::new(sampler)) {
         Ok(()) => {
-            walk();
+            walk_until_overflows(|| cpu.nmi.counters.overflows.read() - before, tsc_hz);
             cpu.nmi.stop(cpu.apic).expect("it was put there")
         }
         Err((_, sampler)) => sampler,
@@ -117,6 +129,15 @@ fn count_overflows(cpu: &PerCpu, bench: Bench, counter: Counter, encoding: Encod
     let (counters, ring) = sampler.into_parts();
     let bench = Bench { counters: counters.expect("it was made with them"), ring };
     (cpu.nmi.counters.overflows.read() - before, bench)
+}
+
+/// Walks once, and on until there are enough overflows: NMIs may take their time. Gives up after a tenth of a second.
+fn walk_until_overflows(overflows: impl Fn() -> u64, tsc_hz: u64) {
+    let start = timestamp();
+    walk();
+    while overflows() < OVERFLOWS_MIN && timestamp().wrapping_sub(start) < tsc_hz / 10 {
+        walk();
+    }
 }
 
 fn walk() {

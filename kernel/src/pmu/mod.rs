@@ -203,7 +203,8 @@ impl Place<'_> {
         let mut counters = Box::new(Engine::new(driver, self.settings()));
         let sample_ticks = self.timer.ok().and_then(|timer| timer.sample_ticks);
         counters.set_nmi_overhead(sample_ticks.unwrap_or_default());
-        let (reports, bench) = counter_test::test_all(self.cpu, Bench { counters, ring }, self.drain);
+        let (reports, bench) =
+            counter_test::test_all(self.cpu, Bench { counters, ring }, self.drain, self.tsc_hz);
         let usable = counter_test::usable(&capabilities, &reports);
         let Bench { counters, ring } = bench;
         if usable.is_empty() {
