@@ -196,6 +196,9 @@ impl Session {
 
     /// Does between two steps what the NMI can't: refill, drain, and introduce itself again.
     fn tend(&mut self) {
+        if !self.team.is_empty() {
+            team::give_way();
+        }
         self.seat.cpu.reserve.refill();
         self.drains.poll();
         self.reap();
