@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::time::Duration;
 
 use nmiprof::capture::{Identity, RunInfo};
 use nmiprof::images::Image;
@@ -28,6 +29,8 @@ const SIZES: [usize; 5] = [MACHINES.len(), MODELS.len(), CPUS.len(), MEBIBYTES.l
 const DURATION_NS: u64 = 20_000_000;
 /// For each CPU, where CPUs wait for their turn on the host.
 const DURATION_OF_TIME_NS: u64 = 200_000_000;
+/// Eight CPUs on a busy host take a minute.
+const LIMIT: Duration = Duration::from_secs(240);
 /// Firmware and devices keep so much, at most.
 const KEPT_MIB: u32 = 12;
 
@@ -74,7 +77,7 @@ fn boot(row: &Row) -> Option<Completed> {
     let duration_ns = if ICOUNT[icount] { DURATION_NS } else { DURATION_OF_TIME_NS * u64::from(CPUS[cpus]) };
     let words = format!("workload=sort period=20011 duration_ns={duration_ns}");
     let boot = Boot::image(Image::Main).append(&words).machine(MACHINES[machine]).cpu(MODELS[model]);
-    let boot = boot.cpus(CPUS[cpus]).memory(Size::mib(MEBIBYTES[memory]));
+    let boot = boot.cpus(CPUS[cpus]).memory(Size::mib(MEBIBYTES[memory])).limit(LIMIT);
     if ICOUNT[icount] { boot.run() } else { boot.without_icount().run() }.passed()
 }
 

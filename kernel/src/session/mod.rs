@@ -216,6 +216,9 @@ impl Session {
 
     /// Does between two steps what the NMI can't: refill, drain, and introduce itself again.
     fn tend(&mut self) {
+        if !self.team.is_empty() {
+            team::give_way();
+        }
         self.seat.cpu.reserve.refill();
         stream::pump();
         self.drains.poll(cpu::timestamp().saturating_add(self.frequencies.tsc_hz / DRAINS_PER_SECOND));

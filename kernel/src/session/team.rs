@@ -162,6 +162,14 @@ impl Member {
     }
 }
 
+/// Lets the next CPU run where they run in turn.
+///
+/// Under icount an emulator's CPU runs until a timer is due, the next one for what is left until then, which is nothing,
+/// and the first one again: the others may starve. After a `pause` there is something left.
+pub fn give_way() {
+    spin_loop();
+}
+
 /// Prepares everything for a CPU's part in the run.
 ///
 /// # Context
@@ -193,6 +201,7 @@ impl Part {
                 None => self.idle(),
             }
             self.seat.cpu.reserve.refill();
+            give_way();
         }
         self.seat.stop();
         self
