@@ -32,7 +32,7 @@ pub enum Message {
 
 /// How long an NMI that was sent may take, in ticks of the clock: a tenth of a second. It takes a microsecond, but a CPU of
 /// an emulator waits for its turn.
-const LATE_TICKS: u64 = 1 << 28;
+pub const LATE_TICKS: u64 = 1 << 28;
 
 /// The mailbox of one CPU, on lines that nothing else is on.
 #[repr(C, align(128))]

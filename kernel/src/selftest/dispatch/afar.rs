@@ -8,10 +8,11 @@ use nmiprof_wire::NmiCounters;
 use super::{Seen, Source, Stage};
 use crate::arch::cpu;
 use crate::arch::hold::Place;
+use crate::nmi::mailbox::LATE_TICKS;
 use crate::session::Session;
 
 /// Longer than an NMI may be late.
-const EXPIRY_TICKS: u64 = 1 << 25;
+const EXPIRY_TICKS: u64 = LATE_TICKS + LATE_TICKS / 16;
 /// Period of an overflow that is waited for with NMIs held.
 const PERIOD_TICKS: u64 = 1_000_000;
 
