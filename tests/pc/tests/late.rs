@@ -142,7 +142,7 @@ fn a_late_nmi_breaks_no_sound_entry_at_any_instruction_of_anothers_handler() {
         for iret_fault in [IretFault::Unmasks, IretFault::Keeps] {
             let mut machine = before_two(&ZEN4, &format!("nmi={entry} unmask=early"));
             machine.watch_mut().iret_fault = iret_fault;
-            let seen = sweep(&format!("{entry} {iret_fault:?}"), machine, delays(13));
+            let seen = sweep(&format!("{entry} {iret_fault:?}"), machine, delays(41));
             assert!(seen.nested > seen.runs / 4, "{entry} {iret_fault:?}: {seen:?}");
         }
     }
