@@ -175,6 +175,12 @@ pub fn current() -> &'static PerCpu {
     find().expect("the CPU's area is installed before anything asks for it")
 }
 
+/// Tells whether more than one CPU runs.
+#[inline]
+pub fn has_others() -> bool {
+    of(1).is_some()
+}
+
 /// Counts the CPUs that have an area: those that run.
 pub fn installed() -> usize {
     // Relaxed: for their number alone.

@@ -129,8 +129,15 @@ impl Mailbox {
             return;
         }
         self.sent_seen.store(sent, Ordering::Relaxed);
-        self.late.store(new.saturating_sub(is_alone.into()), Ordering::Relaxed);
+        let late = self.late_left().saturating_add(new).saturating_sub(is_alone.into());
+        self.late.store(late, Ordering::Relaxed);
         self.late_until.store(cpu::timestamp().wrapping_add(LATE_TICKS), Ordering::Relaxed);
+    }
+
+    /// Returns how many NMIs may come still.
+    fn late_left(&self) -> u32 {
+        let left_ticks = self.late_until.load(Ordering::Relaxed).wrapping_sub(cpu::timestamp());
+        if left_ticks > LATE_TICKS { 0 } else { self.late.load(Ordering::Relaxed) }
     }
 
     /// Claims an NMI that found nothing, if it can be one whose message was taken before it came.
@@ -139,9 +146,8 @@ impl Mailbox {
     /// The NMI of this CPU.
     #[cold]
     pub(super) fn claims_late(&self) -> bool {
-        let left_ticks = self.late_until.load(Ordering::Relaxed).wrapping_sub(cpu::timestamp());
-        let late = self.late.load(Ordering::Relaxed);
-        if late == 0 || left_ticks > LATE_TICKS {
+        let late = self.late_left();
+        if late == 0 {
             return false;
         }
         self.late.store(late - 1, Ordering::Relaxed);

@@ -35,7 +35,7 @@ use nmiprof_wire::{FaultReturn, NmiCounters, Options};
 
 use crate::arch::apic::LocalApic;
 use crate::arch::frame::IretFrame;
-use crate::arch::percpu::{PerCpu as Cpu, SHARED_BYTES};
+use crate::arch::percpu::{self, PerCpu as Cpu, SHARED_BYTES};
 use crate::memory::fault::{PageFault, Resolution};
 use crate::report;
 use crate::sampler::Sampler;
@@ -169,7 +169,12 @@ impl PerCpu {
     /// # Context
     /// This CPU, thread or NMI.
     pub fn send_self_nmi(&self, apic: LocalApic) {
-        self.mailbox.leave(Message::Nudge);
+        // With other CPUs, an NMI of theirs may come right between the two, and find the message.
+        if percpu::has_others() {
+            self.mailbox.leave_from_afar(Message::Nudge);
+        } else {
+            self.mailbox.leave(Message::Nudge);
+        }
         apic.send_self_nmi();
     }
 
