@@ -65,9 +65,16 @@ fn for_each_tally(
     check(encoder.tally(header, first_time, last_time));
 }
 
+fn link_choices() -> impl Strategy<Value = (Line, LvtpcUnmask, Aggregate)> {
+    let (line, lvtpc) = (prop::sample::select(Line::ALL), prop::sample::select(LvtpcUnmask::ALL));
+    (line, lvtpc, prop::sample::select(Aggregate::ALL))
+}
+
+fn sampling() -> impl Strategy<Value = Sampling> {
+    prop_oneof![(1..u64::MAX).prop_map(Sampling::Period), (1..u64::MAX).prop_map(Sampling::Frequency)]
+}
+
 fn options() -> impl Strategy<Value = Options<'static>> {
-    let sampling =
-        prop_oneof![(1..u64::MAX).prop_map(Sampling::Period), (1..u64::MAX).prop_map(Sampling::Frequency)];
     let names = prop_oneof![proptest::strategy::Just(""), proptest::strategy::Just("matrix,sort")];
     let choices = (
         prop::sample::select(NmiEntry::ALL),
@@ -81,14 +88,10 @@ fn options() -> impl Strategy<Value = Options<'static>> {
             prop::sample::select(PmuChoice::ALL),
             prop::sample::select(SourceChoice::ALL),
         ),
-        (
-            prop::sample::select(Line::ALL),
-            prop::sample::select(LvtpcUnmask::ALL),
-            prop::sample::select(Aggregate::ALL),
-        ),
+        link_choices(),
     );
     let rest = (1..u64::MAX, any::<bool>(), 12..64_u32, 1..u32::MAX, any::<bool>(), any::<(u32, bool)>());
-    (sampling, names, choices, rest).prop_map(|(sampling, workloads, choices, rest)| {
+    (sampling(), names, choices, rest).prop_map(|(sampling, workloads, choices, rest)| {
         let (
             nmi_entry,
             fault_return,
