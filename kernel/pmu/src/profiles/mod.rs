@@ -14,7 +14,6 @@
 
 mod amd;
 mod intel;
-mod intel_v5;
 mod qemu;
 
 use raw_cpuid::{CpuIdReader, CpuIdResult};
@@ -22,8 +21,9 @@ use raw_cpuid::{CpuIdReader, CpuIdResult};
 use crate::model::AmdEvents;
 
 pub use amd::{BULLDOZER, FAMILY_10H, K8, ZEN2, ZEN3, ZEN4, ZEN5};
-pub use intel::{CORE_DUO, NEHALEM, PENRYN, SANDY_BRIDGE, SKYLAKE};
-pub use intel_v5::{ALDER_LAKE_E, ALDER_LAKE_P, ICE_LAKE, SAPPHIRE_RAPIDS};
+pub use intel::{
+    ALDER_LAKE_E, ALDER_LAKE_P, CORE_DUO, ICE_LAKE, NEHALEM, PENRYN, SANDY_BRIDGE, SAPPHIRE_RAPIDS, SKYLAKE,
+};
 pub use qemu::QEMU64;
 
 /// All profiles.

@@ -1,0 +1,25 @@
+//! Core of the twelfth generation (Alder Lake), a performance core (Golden Cove).
+//!
+//! Both kinds of core announce what the smaller one has: six general counters and three fixed ones.
+
+use super::{ALDER_LAKE_COUNTERS, ALDER_LAKE_FEATURES, version_5};
+use crate::profiles::{Profile, Registers, genuine_intel, leaf, sub_leaf};
+
+/// The CPU `alder-lake-p`.
+pub static ALDER_LAKE_P: Profile = Profile {
+    id: "alder-lake-p",
+    name: "Intel Alder Lake (P-core)",
+    leaves: &[
+        genuine_intel(0x20),
+        leaf(0x1, [0x0009_0672, 0x0080_0800, 0x7ffa_fbbf, 0xbfeb_fbff]),
+        ALDER_LAKE_FEATURES,
+        ALDER_LAKE_COUNTERS,
+        leaf(0x1a, [0x4000_0001, 0, 0, 0]),
+        leaf(0x1c, [0x4000_000b, 0x7, 0x7, 0]),
+        sub_leaf(0x20, 0, [0, 1, 0, 0]),
+        leaf(0x8000_0000, [0x8000_0008, 0, 0, 0]),
+        leaf(0x8000_0001, [0, 0, 0x121, 0x2c10_0000]),
+        leaf(0x8000_0008, [0x0000_3027, 0, 0, 0]),
+    ],
+    registers: Registers::Intel(version_5(6, 3, 0x0001_f4ff)),
+};
