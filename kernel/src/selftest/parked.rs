@@ -29,8 +29,8 @@ pub(super) fn run(session: &mut Session) {
     session.start();
     for cpu in percpu::others() {
         for _ in 0..NMIS {
-            wait_for_entry(cpu, || cpu.send_nmi(Message::Nudge));
-            wait_for_entry(cpu, || cpu.apic.send_nmi(cpu.apic_id));
+            wait_for_verdict(cpu, || cpu.send_nmi(Message::Nudge));
+            wait_for_verdict(cpu, || cpu.apic.send_nmi(cpu.apic_id));
         }
         let work = |_: &'static PerCpu| {
             // Relaxed: read when the CPU is parked again.
@@ -47,7 +47,7 @@ pub(super) fn run(session: &mut Session) {
 }
 
 /// Sends one NMI and waits until it has come.
-fn wait_for_entry(cpu: &PerCpu, send: impl FnOnce()) {
+fn wait_for_verdict(cpu: &PerCpu, send: impl FnOnce()) {
     let entries = || cpu.nmi.stack().read_counters().entries;
     let before = entries();
     send();
