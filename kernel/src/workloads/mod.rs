@@ -73,14 +73,16 @@ impl Task {
         self.wrong_results += u64::from(!self.workload.step());
     }
 
-    /// Measures the length of a step; call it with sampling off. The first step is not measured: it may be
-    /// another one's first use of memory.
+    /// Measures the length of a step, where the clock counts instructions; call it with sampling off. The first step is
+    /// not measured: it may be another one's first use of memory.
     pub fn measure_step(&mut self, clock: ClockKind) {
+        if clock != ClockKind::Instructions {
+            return;
+        }
         self.workload.step();
         let start = cpu::timestamp();
         self.workload.step();
-        let ticks = cpu::timestamp().wrapping_sub(start);
-        self.instructions_per_step = (clock == ClockKind::Instructions).then_some(ticks);
+        self.instructions_per_step = Some(cpu::timestamp().wrapping_sub(start));
     }
 
     /// Returns the outcome so far.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::machine::{Config, Machine, Stopped};
 use nmiprof::capture::{CaptureError, Identity, Record, Stream};
-use nmiprof_pmu::profiles::Profile;
+use nmiprof_pmu::detect;
+use nmiprof_pmu::event::{GenericEvent, generic_events, offer};
+use nmiprof_pmu::model::Model;
+use nmiprof_pmu::profiles::{self, Profile, Registers};
 use nmiprof_wire::{ExitCode, NmiCounters};
 
 /// Boundaries that a run may take: some ten times what one needs.
@@ -41,6 +44,23 @@ pub struct Run {
 pub fn config(profile: &'static Profile, words: &str) -> Config {
     let command_line = format!("line=file cpu_percent_max=0 {words}");
     Config { profile, command_line, memory_mib: 32, ..Config::default() }
+}
+
+/// Lists the CPUs of a vendor that have a PMU.
+pub fn with_pmu(is_intel: bool) -> impl Iterator<Item = &'static Profile> {
+    let has_pmu = |profile: &&Profile| !matches!(profile.registers, Registers::Forgotten);
+    profiles::ALL.into_iter().filter(has_pmu).filter(move |profile| profile.is_intel() == is_intel)
+}
+
+/// Lists the generic events that a CPU offers, as the kernel's own crate finds them.
+///
+/// # Panics
+/// If it announces no PMU.
+#[must_use]
+pub fn offered(profile: &'static Profile) -> Vec<GenericEvent> {
+    let mut model = Model::new(profile);
+    let capabilities = detect(&profile, &mut model).expect("it announces a PMU");
+    generic_events().iter().filter(|event| offer(**event, &capabilities).is_ok()).copied().collect()
 }
 
 /// Runs a machine to its end.

@@ -39,4 +39,5 @@ pub mod watch;
 
 pub use cpu::nmi::IretFault;
 pub use machine::{Access, Config, Machine, Stopped};
+pub use pmu::Latency;
 pub use watch::Attribution;

@@ -20,7 +20,7 @@ use crate::cpu::special::{Outcome, execute};
 use crate::engine::{CpuState, Engine};
 use crate::events::Counts;
 use crate::events::sites::Sites;
-use crate::pmu::Pmu;
+use crate::pmu::{Latency, Pmu};
 use crate::ram::Ram;
 use crate::watch::{Attribution, Stop, Watch};
 
@@ -37,8 +37,8 @@ pub struct Config {
     pub profile: &'static Profile,
     /// A way in which its PMU lies.
     pub flaw: Option<Flaw>,
-    /// Events between an overflow and its NMI: any that a counter counts, or instructions while none counts.
-    pub latency_events: u64,
+    /// Between an overflow and its NMI, in events: any that a counter counts, or instructions while none counts.
+    pub latency: Latency,
     /// What an `iret` that faults does to NMIs.
     pub iret_fault: IretFault,
     /// RAM, in MiB.
@@ -66,7 +66,7 @@ impl Default for Config {
         Self {
             profile: &profiles::SKYLAKE,
             flaw: None,
-            latency_events: 0,
+            latency: Latency::default(),
             iret_fault: IretFault::default(),
             memory_mib: 64,
             clock_hz: 100_000_000,
@@ -134,7 +134,7 @@ impl Machine {
             Some(elf) => Kernel::parse_multiboot(elf).expect("an ELF image with a Multiboot 1 header"),
             None => Kernel::parse(config.image.elf()),
         };
-        let pmu = Pmu::new(config.profile, config.flaw, config.latency_events);
+        let pmu = Pmu::new(config.profile, config.flaw, config.latency);
         let sites = Sites::new(kernel.text.clone());
         let mut watch =
             Watch::new(sites, pmu, config.clock_hz, config.iret_fault, config.has_cache, config.attribution);

@@ -22,10 +22,22 @@ pub const KERNEL: usize = 1;
 
 const SIGNALS_MAX: usize = 32;
 
+/// How long NMIs are under way, in events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// The least.
+    pub least: u64,
+    /// How many more there can be: they differ from NMI to NMI, by a sequence that is the same in each run.
+    pub spread: u64,
+}
+
 /// The model, and how far it has been told.
 #[derive(Clone, Debug)]
 pub struct Pmu {
     model: Model,
+    latency: Latency,
+    /// State of the sequence.
+    drawn: u64,
     told: ByLevel,
     /// Boundaries after which the model has to be told again, at the latest.
     due_boundaries: u64,
@@ -34,15 +46,17 @@ pub struct Pmu {
 }
 
 impl Pmu {
-    /// Creates the PMU of a CPU, perhaps with a flaw; an NMI comes so many events after its overflow.
+    /// Creates the PMU of a CPU, perhaps with a flaw; an NMI comes so long after its overflow.
     #[must_use]
-    pub fn new(profile: &'static Profile, flaw: Option<Flaw>, latency_events: u64) -> Self {
-        let mut model = Model::new(profile).with_latency(latency_events);
+    pub fn new(profile: &'static Profile, flaw: Option<Flaw>, latency: Latency) -> Self {
+        let mut model = Model::new(profile).with_latency(latency.least);
         if let Some(flaw) = flaw {
             model = model.with_flaw(flaw);
         }
         Self {
             model,
+            latency,
+            drawn: 1,
             told: ByLevel::default(),
             due_boundaries: u64::MAX,
             is_counting: false,
@@ -110,12 +124,24 @@ impl Pmu {
     pub fn plan(&mut self, boundaries: u64) {
         self.is_counting = !self.model.running().is_empty();
         let is_under_way = self.model.steps_to_delivery() != u64::MAX;
+        if self.latency.spread > 0 && !is_under_way {
+            let more = self.draw() % (self.latency.spread + 1);
+            self.model.set_latency(self.latency.least + more);
+        }
         let slack = |next: nmiprof_pmu::model::NextOverflow| {
             (next.events - 1) / Counts::most_per_instruction(next.signal)
         };
         let shortest = self.model.next_overflows().map(slack).min();
         let slack = if is_under_way { Some(0) } else { shortest };
         self.due_boundaries = slack.map_or(u64::MAX, |slack| boundaries.saturating_add(slack.max(1)));
+    }
+
+    /// Draws the next number of the sequence (xorshift; Marsaglia, "Xorshift RNGs", 2003).
+    const fn draw(&mut self) -> u64 {
+        self.drawn ^= self.drawn << 13;
+        self.drawn ^= self.drawn >> 7;
+        self.drawn ^= self.drawn << 17;
+        self.drawn
     }
 
     /// Lists what the running counters count, each once.

@@ -5,7 +5,7 @@
 //! says and how it ends is checked; no run may hang: its limit is a number of instructions.
 
 use nmiprof_pc::harness::{Run, config, run};
-use nmiprof_pc::{Config, Stopped};
+use nmiprof_pc::{Config, Latency, Stopped};
 use nmiprof_pmu::Counter;
 use nmiprof_pmu::model::Flaw;
 use nmiprof_pmu::profiles::{PENRYN, Profile, SKYLAKE, ZEN2, ZEN4};
@@ -88,10 +88,10 @@ fn what_else_a_pmu_may_lie_about_ends_in_a_verdict() {
 fn nmis_that_come_late_lose_no_overflow_and_are_all_known() {
     let mut late = 0;
     for profile in [&PENRYN, &SKYLAKE, &ZEN2, &ZEN4] {
-        for latency_events in [3, 40, 700] {
+        for (least, spread) in [(3, 0), (40, 0), (700, 0), (0, 700)] {
             let words = format!("{WORDS} events=instructions,cycles tick_hz=2000");
-            let run = run(&Config { latency_events, ..config(profile, &words) });
-            let what = format!("{} {latency_events}", profile.id);
+            let run = run(&Config { latency: Latency { least, spread }, ..config(profile, &words) });
+            let what = format!("{} {least} to {}", profile.id, least + spread);
             run.assert_sound(&what);
             let nmi = run.nmi();
             assert_eq!(nmi.unknown, 0, "{what}: {nmi:?}");

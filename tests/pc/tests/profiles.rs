@@ -5,36 +5,32 @@
 //! samples all of it at once, in turns where there are fewer counters. The counts must be what the machine counted.
 
 use nmiprof_pc::Stopped;
-use nmiprof_pc::harness::{config, run};
-use nmiprof_pmu::detect;
-use nmiprof_pmu::event::{generic_events, offer};
-use nmiprof_pmu::model::Model;
-use nmiprof_pmu::profiles::{self, Profile, QEMU64, Registers};
+use nmiprof_pc::harness::{config, offered, run, with_pmu};
+use nmiprof_pmu::event::GenericEvent;
+use nmiprof_pmu::profiles::{Profile, QEMU64};
 use nmiprof_wire::{ExitCode, PmuKind};
 
 /// Events that are rare in any program of this size: none need come up in a short run.
-const RARE: [&str; 1] = ["cache-misses"];
-
-fn offered(profile: &'static Profile) -> Vec<&'static str> {
-    let mut model = Model::new(profile);
-    let capabilities = detect(&profile, &mut model).expect("it announces a PMU");
-    let events = generic_events().iter().filter(|event| offer(**event, &capabilities).is_ok());
-    events.map(|event| event.name()).collect()
-}
+const RARE: [GenericEvent; 1] = [GenericEvent::CacheMisses];
 
 fn check(profile: &'static Profile) {
     let events = offered(profile);
-    let words = format!("duration_ns=40000000 period=5003 workload=sort,chase events={}", events.join(","));
+    let names: Vec<_> = events.iter().map(|event| event.name()).collect();
+    let words = format!("duration_ns=40000000 period=5003 workload=sort,chase events={}", names.join(","));
     let run = run(&config(profile, &words));
     run.assert_sound(profile.id);
     let info = run.record.run().expect("it introduced itself");
     assert_eq!(info.pmu_kind, PmuKind::Hardware, "{}", profile.id);
     let counts: Vec<_> = (0_u8..)
         .zip(&events)
-        .map(|(event, name)| (name, run.record.pmu().total(event).expect("counted")))
+        .map(|(number, event)| (event, run.record.pmu().total(number).expect("counted")))
         .collect();
-    for (name, total) in &counts {
-        assert!(total.count > 0 || RARE.contains(name), "{}: {name} was not counted: {total:?}", profile.id);
+    for (event, total) in &counts {
+        assert!(
+            total.count > 0 || RARE.contains(event),
+            "{}: {event} was not counted: {total:?}",
+            profile.id
+        );
     }
     let sampled = run.samples.len();
     assert!(sampled > 200, "{}: {sampled} samples", profile.id);
@@ -42,11 +38,6 @@ fn check(profile: &'static Profile) {
         [run.machine.watch().nmi.taken, u64::from(run.machine.watch().pmu.model().violations().faults)];
     println!("{}: {} events, {sampled} samples, {nmis} NMIs, {violations} #GP", profile.id, events.len());
     assert_eq!(run.nmi().unknown, 0, "{}: NMIs that nobody knew", profile.id);
-}
-
-fn with_pmu(intel: bool) -> impl Iterator<Item = &'static Profile> {
-    let has_pmu = |profile: &&Profile| !matches!(profile.registers, Registers::Forgotten);
-    profiles::ALL.into_iter().filter(has_pmu).filter(move |profile| profile.is_intel() == intel)
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Model {
     }
 }
 
-/// PMIs on their way, in the order in which they are due: latency is the same for all.
+/// PMIs on their way, in the order in which they are due: latency is the same for all that are on their way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlight {
     due_steps: [u64; IN_FLIGHT_MAX],

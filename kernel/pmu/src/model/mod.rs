@@ -129,6 +129,11 @@ impl Model {
         self
     }
 
+    /// Changes that for the overflows to come: call it while no NMI is on its way, for they keep their order.
+    pub const fn set_latency(&mut self, steps: u64) {
+        self.latency_steps = steps;
+    }
+
     /// Returns the CPU that this is the PMU of; it reads CPUID.
     #[must_use]
     pub const fn profile(&self) -> &'static Profile {
