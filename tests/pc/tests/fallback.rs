@@ -1,0 +1,261 @@
+//! Goal: where a PMU lies, the same image falls back to a timer of the machine, its samples are sound, and `nmiprof info`
+//! names the liar and the reason.
+//!
+//! Method: machines with a flaw each, whose local APIC lets no timer raise NMIs (as hardware), with an I/O APIC and
+//! ACPI tables, with and without a HPET. The machine knows when its lines sent NMIs: each of them has to be a sample, with
+//! its time, and the kernel's accounts have to be the machine's. What `info` says is what the command prints of the
+//! capture. The clock is slow, for the kernel waits a tenth of a second for interrupts of each counter that never come.
+//!
+//! A line ticks in time, so the number of samples is known: the duration divided by the period, and at most those of one
+//! more step of a workload.
+
+use std::ops::RangeInclusive;
+
+use nmiprof::commands::Outcome;
+use nmiprof::commands::info::{self, Args};
+use nmiprof::commands::input::InputArgs;
+use nmiprof::images::Example;
+use nmiprof_pc::devices::pit::PIT_HZ;
+use nmiprof_pc::harness::{Run, config, run};
+use nmiprof_pc::{Config, Stopped};
+use nmiprof_pmu::Counter;
+use nmiprof_pmu::model::Flaw;
+use nmiprof_pmu::profiles::{Profile, SKYLAKE, ZEN2, ZEN4};
+use nmiprof_program::archive;
+use nmiprof_wire::{ExitCode, PmuKind, ProcessOutcome};
+
+const CLOCK_HZ: u64 = 20_000_000;
+const DURATION_CYCLES: u64 = CLOCK_HZ / 10;
+/// A tenth of a second, 2000 samples in each.
+const WORDS: &str = "duration_ns=100000000 freq=2000 workload=sort,chase";
+/// Longest step of a workload: the run ends after the one in which its time is over.
+const STEP_CYCLES_MAX: u64 = 100_000;
+/// Longest way from a line to the time of a sample.
+const LATENCY_CYCLES_MAX: u64 = 500;
+/// NMIs of a line in its self-test: those that it waits for, and one that may come before it stops.
+const TESTED: RangeInclusive<usize> = 20..=21;
+
+/// Each liar whose counters are all useless, and what is said of it.
+const LIARS: [(Flaw, &str); 3] = [
+    (Flaw::Dead, "is announced, but no counter counts"),
+    (Flaw::Silent, "is announced, but no counter interrupts"),
+    (Flaw::MaskSticks, "is announced, but no counter interrupts"),
+];
+const NO_LAPIC: &str = "the APIC timer raises no NMI here";
+const NO_HPET: &str = "the HPET can't be used: ACPI's table of it: there is none";
+
+/// A line, and the cycles between two NMIs of it at 2000 a second.
+#[derive(Clone, Copy)]
+struct Line {
+    name: &'static str,
+    period_cycles: f64,
+}
+
+/// Both devices count whole ticks of their clocks.
+const HPET: Line = Line { name: "hpet", period_cycles: cycles(14_318_179 / 2000, 1e15 / 69_841_279.0) };
+const PIT: Line = Line { name: "pit", period_cycles: cycles(PIT_HZ / 2000, PIT_HZ as f64) };
+
+const fn cycles(ticks: u64, hz: f64) -> f64 {
+    ticks as f64 / hz * CLOCK_HZ as f64
+}
+
+fn slow(profile: &'static Profile, words: &str) -> Config {
+    Config { clock_hz: CLOCK_HZ, ..config(profile, words) }
+}
+
+/// Returns what the command says of a run, and how it ends.
+fn info(run: &Run) -> (Outcome, String) {
+    let directory = tempfile::tempdir().expect("a place for the capture");
+    let input = directory.path().join("capture");
+    std::fs::write(&input, &run.capture).expect("it can be written");
+    let input = InputArgs { input, vmlinux: None, programs: Vec::new() };
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
+    let outcome = info::run(&Args { input, json: false }, &mut out, &mut notes).expect("a capture");
+    (outcome, String::from_utf8([out, notes].concat()).expect("text"))
+}
+
+/// Checks that a line's NMIs were the samples, each of them, and at its time.
+fn assert_samples_are_the_lines(run: &Run, line: Line, what: &str) {
+    run.assert_sound(what);
+    let about = run.record.run().expect("it introduced itself");
+    assert_eq!((about.pmu_kind, about.pmu_name.as_str()), (PmuKind::Virtual, line.name), "{what}");
+    let sent = run.machine.watch().devices.line_nmis();
+    let tested = sent.len() - run.samples.len();
+    assert!(
+        TESTED.contains(&tested),
+        "{what}: {} NMIs of the line, {} samples",
+        sent.len(),
+        run.samples.len()
+    );
+    let sampled = &sent[tested..];
+    for (index, (sent, sample)) in sampled.iter().zip(&run.samples).enumerate() {
+        let due = sampled[0] as f64 + index as f64 * line.period_cycles;
+        assert!((*sent as f64 - due).abs() <= 1.0, "{what}: NMI {index} at {sent}, not {due}");
+        let latency = sample.time.checked_sub(*sent);
+        assert!(
+            latency.is_some_and(|cycles| cycles <= LATENCY_CYCLES_MAX),
+            "{what}: sample {index} at {}, its NMI at {sent}",
+            sample.time
+        );
+    }
+}
+
+/// Checks that the kernel's accounts of NMIs are the machine's, and that it knows them all.
+fn assert_accounts(run: &Run, what: &str) {
+    let (watch, nmi) = (run.machine.watch(), run.nmi());
+    let sent = watch.devices.line_nmis().len() as u64;
+    assert_eq!((watch.pmis, watch.nmi.merged), (0, 0), "{what}: none of the PMU, and none was lost");
+    assert_eq!(sent + watch.own_nmis, nmi.entries, "{what}: of the line and of the kernel itself: {nmi:?}");
+    assert_eq!((nmi.handled, nmi.unknown, nmi.swallowed), (nmi.runs, 0, 0), "{what}: {nmi:?}");
+    let late: u64 = run.record.pmu().counters().map(|counters| counters.late + counters.merged).sum();
+    assert_eq!(late, 0, "{what}: no tick was late or merged with another");
+}
+
+/// Checks that the samples are as many as the duration asks for, and lie in the workloads.
+fn assert_shares(run: &Run, line: Line, what: &str) {
+    let samples_of = |cycles: u64| (cycles as f64 / line.period_cycles) as usize;
+    let expected = samples_of(DURATION_CYCLES)..=samples_of(DURATION_CYCLES + STEP_CYCLES_MAX) + 1;
+    let samples = run.samples.len();
+    assert!(expected.contains(&samples), "{what}: {samples} samples, not {expected:?}");
+    let functions = run.by_function(0);
+    let of = |name: &str| {
+        functions.iter().filter(|(at, _)| at.contains(name)).map(|(_, count)| count).sum::<u64>()
+    };
+    let workloads = [of("workloads::sort"), of("workloads::chase")];
+    println!("{what}: {samples} samples, {workloads:?} in the workloads");
+    assert!(workloads.iter().all(|count| *count > 0), "{what}: {functions:?}");
+    assert!(workloads.iter().sum::<u64>() * 10 >= samples as u64 * 9, "{what}: {functions:?}");
+}
+
+/// Checks that a liar was passed over for a line, and that `info` says so.
+fn assert_falls_back(config: &Config, line: Line, reasons: &[&str]) {
+    let what = format!("{} {:?} {}", config.profile.id, config.flaw, line.name);
+    let run = run(config);
+    assert_samples_are_the_lines(&run, line, &what);
+    assert_accounts(&run, &what);
+    assert_shares(&run, line, &what);
+    let (outcome, said) = info(&run);
+    assert_eq!(outcome, Outcome::Good, "{what}: {said}");
+    let pmu = format!("# PMU: virtual ({}): a timer stands in for the counter", line.name);
+    assert!(said.lines().any(|line| line == pmu), "{what}: {said}");
+    let why = said.lines().find(|line| line.starts_with("# not a better PMU, because: "));
+    let why = why.unwrap_or_else(|| panic!("{what}: {said}"));
+    assert!(reasons.iter().all(|reason| why.contains(reason)), "{what}: {why}");
+}
+
+// case 59
+#[test]
+fn a_liar_is_named_and_the_hpet_samples_in_its_place() {
+    for profile in [&SKYLAKE, &ZEN2, &ZEN4] {
+        for (flaw, reason) in LIARS {
+            let config = Config { flaw: Some(flaw), ..slow(profile, WORDS) };
+            assert_falls_back(&config, HPET, &[reason, NO_LAPIC]);
+        }
+    }
+}
+
+// case 59
+#[test]
+fn without_a_hpet_the_interval_timer_samples_and_what_was_passed_over_is_named() {
+    for profile in [&SKYLAKE, &ZEN2, &ZEN4] {
+        for (flaw, reason) in LIARS {
+            let config = Config { flaw: Some(flaw), has_hpet: false, ..slow(profile, WORDS) };
+            assert_falls_back(&config, PIT, &[reason, NO_LAPIC, NO_HPET]);
+        }
+    }
+}
+
+#[test]
+fn a_line_can_be_chosen_where_the_pmu_is_sound() {
+    for line in [HPET, PIT] {
+        let run = run(&slow(&SKYLAKE, &format!("{WORDS} source={}", line.name)));
+        assert_samples_are_the_lines(&run, line, line.name);
+        assert_accounts(&run, line.name);
+        assert_shares(&run, line, line.name);
+        let (_, said) = info(&run);
+        assert!(!said.contains("not a better PMU"), "{}: it was asked for: {said}", line.name);
+    }
+}
+
+#[test]
+fn where_nothing_is_left_info_shows_every_reason() {
+    let config = Config { flaw: Some(Flaw::Dead), has_io_apic: false, ..slow(&ZEN4, WORDS) };
+    let run = run(&config);
+    assert_eq!(run.stopped, Stopped::Exit(ExitCode::Configuration as u32));
+    let (outcome, said) = info(&run);
+    assert_eq!(outcome, Outcome::Findings);
+    let why = said.lines().find(|line| line.starts_with("# THE KERNEL GAVE UP: ")).unwrap_or_default();
+    for reason in [
+        LIARS[0].1,
+        NO_LAPIC,
+        "the HPET can't be used",
+        "the interval timer can't be used",
+        "no overflow source",
+    ] {
+        assert!(why.contains(reason), "{reason}: {said}");
+    }
+}
+
+#[test]
+fn a_pmu_with_one_broken_counter_goes_on_without_it_and_info_says_which() {
+    for profile in [&SKYLAKE, &ZEN2, &ZEN4] {
+        for number in [1, 3] {
+            let flaw = Flaw::Stuck(Counter::general(number).expect("exists"));
+            let run = run(&Config {
+                flaw: Some(flaw),
+                ..slow(profile, "duration_ns=20000000 period=5003 workload=sort")
+            });
+            run.assert_sound(profile.id);
+            let (outcome, said) = info(&run);
+            assert_eq!(outcome, Outcome::Good, "{}: {said}", profile.id);
+            assert!(said.contains("# PMU: hardware ("), "{}: {said}", profile.id);
+            let named: Vec<_> = said.lines().filter(|line| line.contains("is left out")).collect();
+            let text = format!(": counter {number} is left out: it does not count");
+            assert!(
+                matches!(named[..], [line] if line.contains("warning: ") && line.ends_with(&text)),
+                "{named:?}"
+            );
+        }
+    }
+}
+
+fn two_programs() -> Vec<u8> {
+    let mut module = Vec::new();
+    for (number, words) in [["split", "20"], ["split", "20"]].into_iter().enumerate() {
+        let example = Example::find(words[0]).expect("an embedded program");
+        archive::push(&mut module, number, &words, example.elf).expect("sound arguments");
+    }
+    archive::finish(&mut module).expect("it fits");
+    module
+}
+
+#[test]
+fn programs_are_sampled_and_take_turns_whichever_line_is_the_source() {
+    // The interval timer can't tick for both: there the scheduler has the real-time clock.
+    for (line, has_hpet) in [(HPET, true), (PIT, false)] {
+        let words = "duration_ns=20000000000 freq=2000 tick_hz=500";
+        let config =
+            Config { flaw: Some(Flaw::Dead), has_hpet, module: two_programs(), ..slow(&SKYLAKE, words) };
+        let run = run(&config);
+        assert_samples_are_the_lines(&run, line, line.name);
+        let outcomes: Vec<_> = run.record.processes().all().iter().map(|process| process.outcome).collect();
+        assert_eq!(outcomes, [Some(ProcessOutcome::Exited(0)); 2], "{}", line.name);
+        let switches = run.samples.windows(2).filter(|pair| pair[0].process != pair[1].process).count();
+        let inside = run.samples.iter().filter(|sample| sample.process != 0).count();
+        println!("{}: {switches} switches, {inside} of {} samples in programs", line.name, run.samples.len());
+        assert!(switches >= 5, "{}: {switches} switches", line.name);
+        assert!(inside * 10 >= run.samples.len() * 9, "{}", line.name);
+    }
+}
+
+#[test]
+fn nmis_of_the_kernel_itself_inside_those_of_a_line_are_told_apart() {
+    // Every first touch of a ring page sends one, inside the handler of a tick.
+    for line in [HPET, PIT] {
+        let words = format!("{WORDS} source={} stress=nest ring_bytes=65536 decommit=2", line.name);
+        let run = run(&slow(&SKYLAKE, &words));
+        assert_samples_are_the_lines(&run, line, line.name);
+        let nmi = run.nmi();
+        assert!(nmi.nested > 0 && nmi.unknown == 0, "{}: {nmi:?}", line.name);
+    }
+}
