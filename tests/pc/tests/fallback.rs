@@ -11,9 +11,9 @@
 
 use std::ops::RangeInclusive;
 
-use nmiprof::commands::Outcome;
 use nmiprof::commands::info::{self, Args};
 use nmiprof::commands::input::InputArgs;
+use nmiprof::commands::{Error, Outcome};
 use nmiprof::images::Example;
 use nmiprof_pc::devices::pit::PIT_HZ;
 use nmiprof_pc::harness::{Run, config, run};
@@ -26,14 +26,18 @@ use nmiprof_wire::{ExitCode, PmuKind, ProcessOutcome};
 
 const CLOCK_HZ: u64 = 20_000_000;
 const DURATION_CYCLES: u64 = CLOCK_HZ / 10;
-/// A tenth of a second, 2000 samples in each.
-const WORDS: &str = "duration_ns=100000000 freq=2000 workload=sort,chase";
+/// A tenth of a second, 2000 samples in each whole one.
+const WORDS: &str = "duration_ns=100000000 freq=2000 workload=hash,parse";
 /// Longest step of a workload: the run ends after the one in which its time is over.
-const STEP_CYCLES_MAX: u64 = 100_000;
-/// Longest way from a line to the time of a sample.
-const LATENCY_CYCLES_MAX: u64 = 500;
+const STEP_CYCLES_MAX: u64 = 1_500_000;
+/// Longest way from a line to the time of a sample: a fifth of a period. The first touch of a page comes before.
+const LATENCY_CYCLES_MAX: u64 = 2_000;
 /// NMIs of a line in its self-test: those that it waits for, and one that may come before it stops.
 const TESTED: RangeInclusive<usize> = 20..=21;
+
+/// One CPU of each interface, and the name that the kernel has for that.
+const CPUS: [(&Profile, &str); 3] =
+    [(&SKYLAKE, "intel-v4"), (&ZEN2, "amd-core-extension"), (&ZEN4, "amd-perfmon-v2")];
 
 /// Each liar whose counters are all useless, and what is said of it.
 const LIARS: [(Flaw, &str); 3] = [
@@ -63,15 +67,17 @@ fn slow(profile: &'static Profile, words: &str) -> Config {
     Config { clock_hz: CLOCK_HZ, ..config(profile, words) }
 }
 
-/// Returns what the command says of a run, and how it ends.
-fn info(run: &Run) -> (Outcome, String) {
+/// Returns what the command says of a run.
+fn info(run: &Run) -> Result<String, Error> {
     let directory = tempfile::tempdir().expect("a place for the capture");
     let input = directory.path().join("capture");
     std::fs::write(&input, &run.capture).expect("it can be written");
     let input = InputArgs { input, vmlinux: None, programs: Vec::new() };
     let (mut out, mut notes) = (Vec::new(), Vec::new());
-    let outcome = info::run(&Args { input, json: false }, &mut out, &mut notes).expect("a capture");
-    (outcome, String::from_utf8([out, notes].concat()).expect("text"))
+    let outcome = info::run(&Args { input, json: false }, &mut out, &mut notes)?;
+    let said = String::from_utf8([out, notes].concat()).expect("text");
+    assert_eq!(outcome, Outcome::Good, "{said}");
+    Ok(said)
 }
 
 /// Checks that a line's NMIs were the samples, each of them, and at its time.
@@ -111,17 +117,22 @@ fn assert_accounts(run: &Run, what: &str) {
     assert_eq!(late, 0, "{what}: no tick was late or merged with another");
 }
 
-/// Checks that the samples are as many as the duration asks for, and lie in the workloads.
-fn assert_shares(run: &Run, line: Line, what: &str) {
+/// Checks that the samples are as many as the duration in cycles asks for.
+fn assert_number(run: &Run, line: Line, duration: u64, what: &str) {
     let samples_of = |cycles: u64| (cycles as f64 / line.period_cycles) as usize;
-    let expected = samples_of(DURATION_CYCLES)..=samples_of(DURATION_CYCLES + STEP_CYCLES_MAX) + 1;
+    let expected = samples_of(duration)..=samples_of(duration + STEP_CYCLES_MAX);
     let samples = run.samples.len();
     assert!(expected.contains(&samples), "{what}: {samples} samples, not {expected:?}");
+}
+
+/// Checks that the samples lie in the workloads.
+fn assert_places(run: &Run, what: &str) {
+    let samples = run.samples.len();
     let functions = run.by_function(0);
     let of = |name: &str| {
         functions.iter().filter(|(at, _)| at.contains(name)).map(|(_, count)| count).sum::<u64>()
     };
-    let workloads = [of("workloads::sort"), of("workloads::chase")];
+    let workloads = [of("workloads::hash"), of("workloads::parse")];
     println!("{what}: {samples} samples, {workloads:?} in the workloads");
     assert!(workloads.iter().all(|count| *count > 0), "{what}: {functions:?}");
     assert!(workloads.iter().sum::<u64>() * 10 >= samples as u64 * 9, "{what}: {functions:?}");
@@ -133,11 +144,13 @@ fn assert_falls_back(config: &Config, line: Line, reasons: &[&str]) {
     let run = run(config);
     assert_samples_are_the_lines(&run, line, &what);
     assert_accounts(&run, &what);
-    assert_shares(&run, line, &what);
-    let (outcome, said) = info(&run);
-    assert_eq!(outcome, Outcome::Good, "{what}: {said}");
-    let pmu = format!("# PMU: virtual ({}): a timer stands in for the counter", line.name);
-    assert!(said.lines().any(|line| line == pmu), "{what}: {said}");
+    assert_number(&run, line, DURATION_CYCLES, &what);
+    assert_places(&run, &what);
+    let said = info(&run).expect("a capture");
+    for about in [format!("# PMU: virtual ({}): ", line.name), format!("# CPUs: 1 ({})", config.profile.name)]
+    {
+        assert!(said.lines().any(|line| line.starts_with(&about)), "{what}: {about}: {said}");
+    }
     let why = said.lines().find(|line| line.starts_with("# not a better PMU, because: "));
     let why = why.unwrap_or_else(|| panic!("{what}: {said}"));
     assert!(reasons.iter().all(|reason| why.contains(reason)), "{what}: {why}");
@@ -146,10 +159,10 @@ fn assert_falls_back(config: &Config, line: Line, reasons: &[&str]) {
 // case 59
 #[test]
 fn a_liar_is_named_and_the_hpet_samples_in_its_place() {
-    for profile in [&SKYLAKE, &ZEN2, &ZEN4] {
+    for (profile, interface) in CPUS {
         for (flaw, reason) in LIARS {
             let config = Config { flaw: Some(flaw), ..slow(profile, WORDS) };
-            assert_falls_back(&config, HPET, &[reason, NO_LAPIC]);
+            assert_falls_back(&config, HPET, &[&format!("{interface} {reason}"), NO_LAPIC]);
         }
     }
 }
@@ -157,10 +170,10 @@ fn a_liar_is_named_and_the_hpet_samples_in_its_place() {
 // case 59
 #[test]
 fn without_a_hpet_the_interval_timer_samples_and_what_was_passed_over_is_named() {
-    for profile in [&SKYLAKE, &ZEN2, &ZEN4] {
+    for (profile, interface) in CPUS {
         for (flaw, reason) in LIARS {
             let config = Config { flaw: Some(flaw), has_hpet: false, ..slow(profile, WORDS) };
-            assert_falls_back(&config, PIT, &[reason, NO_LAPIC, NO_HPET]);
+            assert_falls_back(&config, PIT, &[&format!("{interface} {reason}"), NO_LAPIC, NO_HPET]);
         }
     }
 }
@@ -171,9 +184,21 @@ fn a_line_can_be_chosen_where_the_pmu_is_sound() {
         let run = run(&slow(&SKYLAKE, &format!("{WORDS} source={}", line.name)));
         assert_samples_are_the_lines(&run, line, line.name);
         assert_accounts(&run, line.name);
-        assert_shares(&run, line, line.name);
-        let (_, said) = info(&run);
+        assert_number(&run, line, DURATION_CYCLES, line.name);
+        assert_places(&run, line.name);
+        let said = info(&run).expect("a capture");
         assert!(!said.contains("not a better PMU"), "{}: it was asked for: {said}", line.name);
+    }
+}
+
+#[test]
+fn the_longer_a_run_is_the_closer_is_its_number_of_samples_to_rate_times_duration() {
+    for line in [HPET, PIT] {
+        let words = format!("duration_ns=1000000000 freq=2000 workload=hash source={}", line.name);
+        let run = run(&slow(&ZEN2, &words));
+        assert_samples_are_the_lines(&run, line, line.name);
+        assert_number(&run, line, CLOCK_HZ, line.name);
+        println!("{}: {} samples in a second", line.name, run.samples.len());
     }
 }
 
@@ -182,17 +207,10 @@ fn where_nothing_is_left_info_shows_every_reason() {
     let config = Config { flaw: Some(Flaw::Dead), has_io_apic: false, ..slow(&ZEN4, WORDS) };
     let run = run(&config);
     assert_eq!(run.stopped, Stopped::Exit(ExitCode::Configuration as u32));
-    let (outcome, said) = info(&run);
-    assert_eq!(outcome, Outcome::Findings);
-    let why = said.lines().find(|line| line.starts_with("# THE KERNEL GAVE UP: ")).unwrap_or_default();
-    for reason in [
-        LIARS[0].1,
-        NO_LAPIC,
-        "the HPET can't be used",
-        "the interval timer can't be used",
-        "no overflow source",
-    ] {
-        assert!(why.contains(reason), "{reason}: {said}");
+    let why = info(&run).expect_err("the kernel gave up before it described a run").to_string();
+    let lines = ["the HPET can't be used", "the interval timer can't be used"];
+    for reason in [LIARS[0].1, NO_LAPIC, lines[0], lines[1], "no overflow source; run on"] {
+        assert!(why.contains(reason), "{reason}: {why}");
     }
 }
 
@@ -206,8 +224,7 @@ fn a_pmu_with_one_broken_counter_goes_on_without_it_and_info_says_which() {
                 ..slow(profile, "duration_ns=20000000 period=5003 workload=sort")
             });
             run.assert_sound(profile.id);
-            let (outcome, said) = info(&run);
-            assert_eq!(outcome, Outcome::Good, "{}: {said}", profile.id);
+            let said = info(&run).expect("a capture");
             assert!(said.contains("# PMU: hardware ("), "{}: {said}", profile.id);
             let named: Vec<_> = said.lines().filter(|line| line.contains("is left out")).collect();
             let text = format!(": counter {number} is left out: it does not count");
@@ -244,7 +261,7 @@ fn programs_are_sampled_and_take_turns_whichever_line_is_the_source() {
         let inside = run.samples.iter().filter(|sample| sample.process != 0).count();
         println!("{}: {switches} switches, {inside} of {} samples in programs", line.name, run.samples.len());
         assert!(switches >= 5, "{}: {switches} switches", line.name);
-        assert!(inside * 10 >= run.samples.len() * 9, "{}", line.name);
+        assert!(inside * 5 >= run.samples.len() * 4, "{}", line.name);
     }
 }
 
