@@ -16,8 +16,8 @@ use nmiprof::commands::input::InputArgs;
 use nmiprof::commands::{Error, Outcome};
 use nmiprof::images::Example;
 use nmiprof_pc::devices::pit::PIT_HZ;
-use nmiprof_pc::harness::{Run, config, run};
-use nmiprof_pc::{Config, Stopped};
+use nmiprof_pc::harness::{Run, config, finish, run};
+use nmiprof_pc::{Config, Machine, Stopped};
 use nmiprof_pmu::Counter;
 use nmiprof_pmu::model::Flaw;
 use nmiprof_pmu::profiles::{Profile, SKYLAKE, ZEN2, ZEN4};
@@ -248,8 +248,8 @@ fn two_programs() -> Vec<u8> {
 
 #[test]
 fn programs_are_sampled_and_take_turns_whichever_line_is_the_source() {
-    // The interval timer can't tick for both: there the scheduler has the real-time clock.
-    for (line, has_hpet) in [(HPET, true), (PIT, false)] {
+    // The interval timer can't tick for both: there the scheduler has the real-time clock, and the power of two below.
+    for (line, has_hpet, tick_hz) in [(HPET, true, 500), (PIT, false, 256)] {
         let words = "duration_ns=20000000000 freq=2000 tick_hz=500";
         let config =
             Config { flaw: Some(Flaw::Dead), has_hpet, module: two_programs(), ..slow(&SKYLAKE, words) };
@@ -260,7 +260,9 @@ fn programs_are_sampled_and_take_turns_whichever_line_is_the_source() {
         let switches = run.samples.windows(2).filter(|pair| pair[0].process != pair[1].process).count();
         let inside = run.samples.iter().filter(|sample| sample.process != 0).count();
         println!("{}: {switches} switches, {inside} of {} samples in programs", line.name, run.samples.len());
-        assert!(switches >= 5, "{}: {switches} switches", line.name);
+        // A sample at least between two ticks: each tick is a switch, but for those before and after the programs.
+        let ticks = run.samples.len() * tick_hz / 2000;
+        assert!((ticks * 9 / 10..=ticks + 1).contains(&switches), "{}: {switches} of {ticks}", line.name);
         assert!(inside * 5 >= run.samples.len() * 4, "{}", line.name);
     }
 }
@@ -274,5 +276,35 @@ fn nmis_of_the_kernel_itself_inside_those_of_a_line_are_told_apart() {
         assert_samples_are_the_lines(&run, line, line.name);
         let nmi = run.nmi();
         assert!(nmi.nested > 0 && nmi.unknown == 0, "{}: {nmi:?}", line.name);
+    }
+}
+
+#[test]
+fn nmis_of_somebody_else_are_no_ticks() {
+    const OTHERS: u64 = 100;
+    const SEED: u64 = 0x5eed;
+    for line in [HPET, PIT] {
+        let what = format!("{}, seed {SEED:#x}", line.name);
+        let mut machine = Machine::new(&slow(&SKYLAKE, &format!("{WORDS} source={}", line.name)));
+        while machine.watch().devices.line_nmis().len() <= TESTED.end() + 10 {
+            assert_eq!(machine.run(10_000), Stopped::Limit, "{what}");
+        }
+        let mut random = SEED;
+        for _ in 0..OTHERS {
+            // The constants of Knuth's MMIX.
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            assert_eq!(machine.run(3_000 + (random >> 32) % 4_000), Stopped::Limit, "{what}");
+            assert!(machine.pull_nmi_pin(), "{what}: LINT1 lets it through");
+        }
+        let run = finish(machine);
+        run.assert_sound(&what);
+        let (watch, nmi) = (run.machine.watch(), run.nmi());
+        let tested = watch.devices.line_nmis().len() - run.samples.len();
+        assert!(TESTED.contains(&tested), "{what}: a sample for each tick, and none else");
+        // One that comes just after a tick, or in its place, is claimed as that tick's own NMI.
+        let late: u64 = run.record.pmu().counters().map(|counters| counters.late).sum();
+        println!("{what}: {} unknown, {late} late, {} merged", nmi.unknown, watch.nmi.merged);
+        assert_eq!(nmi.unknown + late + watch.nmi.merged, OTHERS, "{what}: {nmi:?}");
+        assert!(nmi.unknown > 0, "{what}");
     }
 }
