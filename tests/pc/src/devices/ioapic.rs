@@ -10,8 +10,8 @@ use super::lapic::Sent;
 
 /// Physical address of its registers.
 pub const IO_APIC_BASE: u64 = 0xfec0_0000;
-/// Inputs.
-pub const INPUTS: usize = 24;
+const LAST_INPUT: u32 = 23;
+const INPUTS: usize = LAST_INPUT as usize + 1;
 
 const SELECT: u32 = 0x00;
 const WINDOW: u32 = 0x10;
@@ -19,7 +19,7 @@ const ID: u8 = 0x00;
 const VERSION: u8 = 0x01;
 const REDIRECTIONS: u8 = 0x10;
 /// The last input, and the version of the 82093AA.
-const VERSION_VALUE: u32 = (INPUTS as u32 - 1) << 16 | 0x11;
+const VERSION_VALUE: u32 = LAST_INPUT << 16 | 0x11;
 const ID_WRITABLE: u32 = 0xf << 24;
 
 const MODE: u32 = 7 << 8;
