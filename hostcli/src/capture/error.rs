@@ -68,6 +68,14 @@ pub enum CaptureError {
         /// Bytes looked at.
         searched: u64,
     },
+    /// The kernel gave up before it described the run.
+    #[error("`{name}` has no run, for the kernel gave up before it: {reason}")]
+    GaveUp {
+        /// The file.
+        name: String,
+        /// What the kernel said.
+        reason: String,
+    },
     /// The first description of the run makes no sense.
     #[error("`{name}` describes a run that can't be, at byte {offset}: {reason}; record again")]
     SenselessHello {

@@ -137,6 +137,8 @@ fn no_run(name: &str, record: &Record) -> CaptureError {
         CaptureError::Empty { name }
     } else if record.frames() == 0 {
         CaptureError::NotACapture { name, searched }
+    } else if let Some(fatal) = record.messages().fatal() {
+        CaptureError::GaveUp { name, reason: fatal.message.clone() }
     } else {
         CaptureError::NoHello { name, searched }
     }

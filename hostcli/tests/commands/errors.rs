@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use nmiprof::capture::writer::{self, Writer};
 use nmiprof::commands::{Outcome, info, report};
-use nmiprof_wire::{BuildId, CpuTotals, Frame};
+use nmiprof_wire::{BuildId, CpuTotals, Fatal, FatalCause, Frame};
 
 use crate::elf;
 use crate::fixture::{Fixture, run, ten_samples_capture};
@@ -55,6 +55,16 @@ fn frames_without_a_hello_are_told_from_no_frames() {
     let capture = ten_samples_capture(&writer::hello());
     let after_hello = capture.iter().position(|byte| *byte == 0).expect("a first frame") + 1;
     assert_all_fail(&capture[after_hello..], &["no usable Hello", "record again"]);
+}
+
+#[test]
+fn a_kernel_that_gave_up_before_its_hello_has_the_last_word() {
+    let mut writer = Writer::new(&writer::hello()).expect("a short Hello");
+    let hello_bytes = writer.bytes_so_far();
+    let (cause, message) = (FatalCause::Configuration, "no overflow source; run elsewhere");
+    let fatal = Fatal { cause, cpu: 0, time: 1, message, file: "", line: 0 };
+    writer.frame(&Frame::Fatal(fatal)).expect("a short text");
+    assert_all_fail(&writer.into_bytes()[hello_bytes..], &["the kernel gave up", message]);
 }
 
 #[test]

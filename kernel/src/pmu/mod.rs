@@ -31,8 +31,8 @@ use crate::arch::msr_bus::CpuBus;
 use crate::arch::percpu::{PerCpu, SHARED_BYTES};
 use crate::calibrate::{Calibration, CalibrationError};
 use crate::drain::Drain;
-use crate::info;
 use crate::memory::ring_memory::RingMemory;
+use crate::{info, warning};
 pub use bus::Bus;
 use counter_test::Bench;
 pub use offers::send_offers;
@@ -213,6 +213,7 @@ impl Place<'_> {
             }
             return (Err(format!("{name} is announced, but {}", complaint(&reports))), ring);
         }
+        warn_of_broken(&name, &reports);
         let registers = Registers { counters: Some(counters), capabilities, usable };
         (
             Ok(Pmu {
@@ -251,6 +252,18 @@ fn tell(name: &str, reports: &[CounterReport]) {
         info!(
             "{name}: counter {counter}: {verdict:?}, {counted} of {work} instructions, {overflows} overflows"
         );
+    }
+}
+
+/// Names each counter that is left out, while others work.
+fn warn_of_broken(name: &str, reports: &[CounterReport]) {
+    for report in reports {
+        let why = match report.verdict {
+            CounterVerdict::Dead => "it does not count",
+            CounterVerdict::Silent => "it does not interrupt",
+            CounterVerdict::Works | CounterVerdict::Untested => continue,
+        };
+        warning!("{name}: counter {} is left out: {why}", report.counter);
     }
 }
 

@@ -10,6 +10,8 @@ use object::read::elf::{ElfFile, FileHeader, ProgramHeader as _};
 use object::{Endianness, Object as _, ObjectSymbol as _, SymbolKind};
 use unicorn_engine::RegisterX86;
 
+use crate::acpi;
+use crate::config::Config;
 use crate::engine::{CpuState, Engine, Segment};
 use crate::multiboot;
 use crate::ram::Ram;
@@ -143,19 +145,21 @@ fn symbols<Header: FileHeader>(file: &ElfFile<'_, Header>) -> HashMap<String, Ra
     named.collect()
 }
 
-/// Loads the kernel, its command line and a module, and puts the CPU where its protocol says.
+/// Loads the kernel, its command line, a module and the firmware's tables, and puts the CPU where its protocol says.
 ///
 /// # Panics
 /// If RAM does not suffice.
-pub fn start(engine: &mut Engine<Watch>, kernel: &Kernel, command_line: &str, module: &[u8]) {
+pub fn start(engine: &mut Engine<Watch>, kernel: &Kernel, config: &Config) {
+    let (command_line, module) = (&config.command_line, &config.module);
     let ram = engine.ram_mut();
     kernel.load(ram);
+    let rsdp = if config.has_io_apic { acpi::place(ram, config.has_hpet) } else { 0 };
     let module_start = (ram.len() - module.len() as u64) & !(PAGE_BYTES - 1);
     ram.write_physical(module_start, module).expect("the module fits into RAM");
     let module = module_start..module_start + module.len() as u64;
     let magic = match kernel.protocol {
         Protocol::Pvh => {
-            hand_over(ram, command_line, module.start, module.end - module.start);
+            hand_over(ram, command_line, module, rsdp);
             0
         }
         Protocol::Multiboot => multiboot::hand_over(ram, command_line, module),
@@ -163,14 +167,15 @@ pub fn start(engine: &mut Engine<Watch>, kernel: &Kernel, command_line: &str, mo
     set_registers(engine, kernel.entry, magic);
 }
 
-fn hand_over(ram: &mut Ram, command_line: &str, module_start: u64, module_bytes: u64) {
+fn hand_over(ram: &mut Ram, command_line: &str, module: Range<u64>, rsdp: u64) {
+    let (module_start, module_bytes) = (module.start, module.end - module.start);
     let modules = u32::from(module_bytes > 0);
     let mut info = Vec::new();
     for word in [START_MAGIC, 1, 0, modules] {
         info.extend(word.to_le_bytes());
     }
     let ranges = [(0, LOW_END), (HIGH_START, ram.len() - HIGH_START)];
-    for word in [MODULE_LIST, COMMAND_LINE, 0, MEMORY_MAP, ranges.len() as u64] {
+    for word in [MODULE_LIST, COMMAND_LINE, rsdp, MEMORY_MAP, ranges.len() as u64] {
         info.extend(word.to_le_bytes());
     }
     let mut put = |address, bytes: &[u8]| ram.write_physical(address, bytes).expect("low memory is RAM");

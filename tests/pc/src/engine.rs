@@ -11,6 +11,7 @@
 //! and [`Engine::new`] checks what can be checked.
 #![expect(unsafe_code, reason = "calls a C library")]
 
+mod callbacks;
 mod layout;
 
 use std::ffi::{c_int, c_void};
@@ -18,11 +19,14 @@ use std::ptr;
 
 use unicorn_engine::{
     Arch, ControlType, HookType, Mode, Prot, RegisterX86, X86Insn, uc_close, uc_context, uc_context_alloc,
-    uc_context_free, uc_ctl, uc_emu_start, uc_emu_stop, uc_engine, uc_error, uc_hook_add, uc_mem_map_ptr,
-    uc_mmio_map, uc_open, uc_reg_read, uc_reg_write,
+    uc_context_free, uc_ctl, uc_emu_start, uc_engine, uc_error, uc_hook_add, uc_mem_map_ptr, uc_mmio_map,
+    uc_open, uc_reg_read, uc_reg_write,
 };
 
+use crate::devices::hpet::HPET_BASE;
+use crate::devices::ioapic::IO_APIC_BASE;
 use crate::ram::Ram;
+use callbacks::Hooked;
 pub use layout::{CpuState, Segment};
 
 /// What a callback wants to happen next.
@@ -44,15 +48,14 @@ pub trait Guest {
     fn port_read(&mut self, port: u16, bytes: u8) -> u32;
     /// Takes a write of an I/O port; may stop the engine after the instruction.
     fn port_write(&mut self, port: u16, bytes: u8, value: u32) -> Flow;
-    /// Answers a read of a local APIC register.
-    fn apic_read(&mut self, offset: u32) -> u32;
-    /// Takes a write of a local APIC register.
-    fn apic_write(&mut self, offset: u32, value: u32);
+    /// Answers a read of a device's register in memory.
+    fn memory_read(&mut self, address: u64) -> u32;
+    /// Takes a write of a device's register in memory.
+    fn memory_write(&mut self, address: u64, value: u32);
 }
 
 /// Physical address of the local APIC's page.
 pub const APIC_BASE: u64 = 0xfee0_0000;
-const APIC_BYTES: u64 = 0x1000;
 const GENERAL_REGISTERS: usize = 16;
 
 /// The registers, for a callback that looks at a boundary.
@@ -253,30 +256,32 @@ impl<G: Guest> Engine<G> {
     }
 
     fn map(&mut self) {
-        let (uc, data) = (self.registers.uc, self.guest.cast::<c_void>());
+        let uc = self.registers.uc;
         let (memory, bytes) = (self.ram_mut().as_mut_ptr().cast::<c_void>(), self.ram().len());
         // SAFETY: RAM is aligned to pages, and lives as long as the engine.
         check(unsafe { uc_mem_map_ptr(uc, 0, bytes, Prot::ALL.0, memory) });
+        self.map_devices::<APIC_BASE>();
+        self.map_devices::<IO_APIC_BASE>();
+        self.map_devices::<HPET_BASE>();
+    }
+
+    /// Maps a page of registers. There may be none: who answers is the guest's to know.
+    fn map_devices<const BASE: u64>(&mut self) {
+        const PAGE_BYTES: u64 = 0x1000;
+        let (read, write) = (callbacks::on_memory_read::<G, BASE>, callbacks::on_memory_write::<G, BASE>);
+        let data = self.guest.cast::<c_void>();
         // SAFETY: the callbacks get the guest that they are made for.
         check(unsafe {
-            uc_mmio_map(
-                uc,
-                APIC_BASE,
-                APIC_BYTES,
-                Some(on_apic_read::<G>),
-                data,
-                Some(on_apic_write::<G>),
-                data,
-            )
+            uc_mmio_map(self.registers.uc, BASE, PAGE_BYTES, Some(read), data, Some(write), data)
         });
     }
 
     fn hook(&mut self) {
-        self.add(HookType::CODE, on_code::<G> as *mut c_void, None);
-        self.add(HookType::INTR, on_interrupt::<G> as *mut c_void, None);
-        self.add(HookType::INSN_INVALID, on_invalid::<G> as *mut c_void, None);
-        self.add(HookType::INSN, on_in::<G> as *mut c_void, Some(X86Insn::IN));
-        self.add(HookType::INSN, on_out::<G> as *mut c_void, Some(X86Insn::OUT));
+        self.add(HookType::CODE, callbacks::on_code::<G> as *mut c_void, None);
+        self.add(HookType::INTR, callbacks::on_interrupt::<G> as *mut c_void, None);
+        self.add(HookType::INSN_INVALID, callbacks::on_invalid::<G> as *mut c_void, None);
+        self.add(HookType::INSN, callbacks::on_in::<G> as *mut c_void, Some(X86Insn::IN));
+        self.add(HookType::INSN, callbacks::on_out::<G> as *mut c_void, Some(X86Insn::OUT));
     }
 
     fn add(&mut self, kind: HookType, callback: *mut c_void, instruction: Option<X86Insn>) {
@@ -341,76 +346,6 @@ impl<G: Guest> Drop for Engine<G> {
         // SAFETY: as for the guest; the engine that had it mapped is closed.
         drop(unsafe { Box::from_raw(self.ram) });
     }
-}
-
-/// What a callback gets.
-struct Hooked<G> {
-    registers: Registers,
-    guest: *mut G,
-}
-
-extern "C" fn on_code<G: Guest>(uc: *mut uc_engine, address: u64, _: u32, data: *mut c_void) {
-    // SAFETY: the engine made `data` of this type, and leaked it; one callback runs at a time.
-    let hooked = unsafe { &mut *data.cast::<Hooked<G>>() };
-    // SAFETY: the guest lives as long as the engine, and nobody has a reference to it while it runs.
-    let guest = unsafe { &mut *hooked.guest };
-    if guest.boundary(&mut hooked.registers, address) == Flow::Stop {
-        stop(uc);
-    }
-}
-
-extern "C" fn on_interrupt<G: Guest>(uc: *mut uc_engine, vector: u32, data: *mut c_void) {
-    guest::<G>(data).raised(u8::try_from(vector).unwrap_or(u8::MAX));
-    stop(uc);
-}
-
-extern "C" fn on_invalid<G: Guest>(uc: *mut uc_engine, data: *mut c_void) -> bool {
-    const INVALID_OPCODE: u8 = 6;
-    guest::<G>(data).raised(INVALID_OPCODE);
-    stop(uc);
-    true
-}
-
-extern "C" fn on_in<G: Guest>(_: *mut uc_engine, port: u32, bytes: c_int, data: *mut c_void) -> u32 {
-    guest::<G>(data).port_read(low_word(port), width(bytes))
-}
-
-extern "C" fn on_out<G: Guest>(uc: *mut uc_engine, port: u32, bytes: c_int, value: u32, data: *mut c_void) {
-    if guest::<G>(data).port_write(low_word(port), width(bytes), value) == Flow::Stop {
-        stop(uc);
-    }
-}
-
-extern "C" fn on_apic_read<G: Guest>(_: *mut uc_engine, offset: u64, _: u32, data: *mut c_void) -> u64 {
-    // SAFETY: `data` is the guest, and nobody has a reference to it while it runs.
-    let guest = unsafe { &mut *data.cast::<G>() };
-    u64::from(guest.apic_read(u32::try_from(offset).unwrap_or(0)))
-}
-
-extern "C" fn on_apic_write<G: Guest>(_: *mut uc_engine, offset: u64, _: u32, value: u64, data: *mut c_void) {
-    // SAFETY: as for `on_apic_read`.
-    let guest = unsafe { &mut *data.cast::<G>() };
-    guest.apic_write(u32::try_from(offset).unwrap_or(0), u32::try_from(value & 0xffff_ffff).unwrap_or(0));
-}
-
-fn guest<'a, G: Guest>(data: *mut c_void) -> &'a mut G {
-    // SAFETY: the engine made `data` of this type, and leaked it.
-    let hooked = unsafe { &mut *data.cast::<Hooked<G>>() };
-    // SAFETY: the guest lives as long as the engine, and nobody else has a reference to it while it runs.
-    unsafe { &mut *hooked.guest }
-}
-
-fn stop(uc: *mut uc_engine) {
-    // SAFETY: called from a callback of this engine.
-    check(unsafe { uc_emu_stop(uc) });
-}
-
-fn low_word(value: u32) -> u16 {
-    u16::try_from(value & 0xffff).unwrap_or(0)
-}
-
-fn width(bytes: c_int) -> u8 {
-    u8::try_from(bytes).unwrap_or(4)
 }
 
 /// Returns the control code that writes, with so many arguments.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::machine::{Config, Machine, Stopped};
+use crate::config::Config;
+use crate::machine::{Machine, Stopped};
 use nmiprof::capture::{CaptureError, Identity, Record, Stream};
 use nmiprof_pmu::detect;
 use nmiprof_pmu::event::{GenericEvent, generic_events, offer};
@@ -22,6 +23,8 @@ pub struct Sample {
     pub ip: u64,
     /// Number of the process; 0 for none.
     pub process: u32,
+    /// When it was taken, by the machine's clock; the first time, where only a span is known.
+    pub time: u64,
 }
 
 /// A finished run.
@@ -84,6 +87,7 @@ pub fn finish(mut machine: Machine) -> Run {
             event: block.event,
             ip: sample.ip,
             process: sample.process,
+            time: sample.time.span().0,
         }));
         Ok::<(), CaptureError>(())
     });

@@ -9,9 +9,10 @@
 //! | file | what |
 //! |---|---|
 //! | `machine.rs` | [`Machine`]: what tests use, and the loop around the engine |
+//! | `config.rs` | [`Config`]: what a machine is |
 //! | `snapshot.rs` | going back, and going on twice |
-//! | `watch.rs` | what happens at each instruction boundary: the hot path |
-//! | `engine.rs`, `ram.rs` | Unicorn, memory; all unsafe code |
+//! | `watch.rs`, `watch/` | what happens at each instruction boundary: the hot path |
+//! | `engine.rs`, `engine/`, `ram.rs` | Unicorn, memory; all unsafe code |
 //! | `cpu/` | decoding, delivery, NMIs, MSRs, CPUID, instructions that the machine executes |
 //! | `devices/` | around the CPU |
 //! | `events/` | what is counted, what it costs, and where it was counted |
@@ -19,11 +20,14 @@
 //! | `nest.rs` | an NMI, and further ones inside it, judged from outside |
 //! | `harness.rs` | a run from boot to end, decoded |
 //! | `boot.rs`, `multiboot.rs` | a kernel's image, and the handover to it |
+//! | `acpi.rs` | the tables that firmware leaves |
 //!
 //! It is a model of the manuals, by people who wrote the driver's model too, and not silicon; the README says what it
 //! can prove.
 
+pub mod acpi;
 pub mod boot;
+pub mod config;
 pub mod cpu;
 pub mod devices;
 pub mod engine;
@@ -37,7 +41,8 @@ pub mod ram;
 pub mod snapshot;
 pub mod watch;
 
+pub use config::Config;
 pub use cpu::nmi::IretFault;
-pub use machine::{Access, Config, Machine, Stopped};
+pub use machine::{Access, Machine, Stopped};
 pub use pmu::Latency;
 pub use watch::Attribution;

@@ -6,80 +6,27 @@
 
 use std::ops::Range;
 
-use nmiprof::images::Image;
-use nmiprof_pmu::model::Flaw;
-use nmiprof_pmu::profiles::{self, Profile};
 use unicorn_engine::RegisterX86;
 
 use crate::boot::{self, Kernel};
+use crate::config::Config;
 use crate::cpu::cpuid;
 use crate::cpu::decode::Special;
 use crate::cpu::delivery::{Event, Origin, TripleFault, deliver};
-use crate::cpu::nmi::IretFault;
 use crate::cpu::special::{Outcome, execute};
+use crate::devices::Devices;
 use crate::engine::{CpuState, Engine};
 use crate::events::Counts;
 use crate::events::sites::Sites;
-use crate::pmu::{Latency, Pmu};
+use crate::pmu::Pmu;
 use crate::ram::Ram;
-use crate::watch::{Attribution, Stop, Watch};
+use crate::watch::{Stop, Watch};
 
 const NMI: u8 = 2;
 const INVALID_OPCODE: u8 = 6;
 const GENERAL_PROTECTION: u8 = 13;
 /// Exceptions with an error code.
 const WITH_ERROR: [u8; 9] = [8, 10, 11, 12, 13, 14, 17, 21, 29];
-
-/// What a machine is.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The CPU.
-    pub profile: &'static Profile,
-    /// A way in which its PMU lies.
-    pub flaw: Option<Flaw>,
-    /// Between an overflow and its NMI, in events: any that a counter counts, or instructions while none counts.
-    pub latency: Latency,
-    /// What an `iret` that faults does to NMIs.
-    pub iret_fault: IretFault,
-    /// RAM, in MiB.
-    pub memory_mib: usize,
-    /// Frequency of the clock: a cycle is a tick of it.
-    pub clock_hz: u64,
-    /// Where the truth is kept.
-    pub attribution: Attribution,
-    /// Whether accesses to memory go through the cache model.
-    pub has_cache: bool,
-    /// The image that boots.
-    pub image: Image,
-    /// What boots in its place: somebody else's kernel, with a Multiboot 1 header.
-    pub foreign: Option<&'static [u8]>,
-    /// Its command line.
-    pub command_line: String,
-    /// A boot module: an archive of programs.
-    pub module: Vec<u8>,
-    /// Whether CPUID offers x2APIC; `None` for what the profile says.
-    pub x2apic: Option<bool>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            profile: &profiles::SKYLAKE,
-            flaw: None,
-            latency: Latency::default(),
-            iret_fault: IretFault::default(),
-            memory_mib: 64,
-            clock_hz: 100_000_000,
-            attribution: Attribution::Own,
-            has_cache: true,
-            image: Image::Main,
-            foreign: None,
-            command_line: String::new(),
-            module: Vec::new(),
-            x2apic: None,
-        }
-    }
-}
 
 /// Why a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,11 +83,12 @@ impl Machine {
         };
         let pmu = Pmu::new(config.profile, config.flaw, config.latency);
         let sites = Sites::new(kernel.text.clone());
+        let devices = Devices::new(config.clock_hz, config.fitted());
         let mut watch =
-            Watch::new(sites, pmu, config.clock_hz, config.iret_fault, config.has_cache, config.attribution);
+            Watch::new(sites, pmu, devices, config.iret_fault, config.has_cache, config.attribution);
         watch.msrs.offers_x2apic = config.x2apic.unwrap_or_else(|| cpuid::offers_x2apic(config.profile));
         let mut engine = Engine::new(Ram::new(config.memory_mib << 20), watch);
-        boot::start(&mut engine, &kernel, &config.command_line, &config.module);
+        boot::start(&mut engine, &kernel, config);
         Self {
             engine,
             kernel,

@@ -18,10 +18,11 @@
 use nmiprof::images::Image;
 use nmiprof_pmu::profiles::Profile;
 
+use crate::config::Config;
 use crate::cpu::nmi::IretFault;
 use crate::engine::CpuState;
 use crate::harness::{LIMIT, config};
-use crate::machine::{Config, Machine, Stopped};
+use crate::machine::{Machine, Stopped};
 use crate::snapshot::Snapshot;
 
 const WORKLOAD: &str = "nmiprof_kernel::workloads::sort::insertion_sort";

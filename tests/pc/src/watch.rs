@@ -4,26 +4,23 @@
 //! The engine stops where something has to be done that changes registers; [`Watch::stop`] says what, and the machine
 //! does it. An instruction that raises an exception does not retire: its boundary has no successor.
 
+mod instruction;
+
 use nmiprof_pmu::model::Model;
 
-use crate::cpu::decode::{Kind, Special, decode};
+use crate::cpu::decode::{Kind, Special};
 use crate::cpu::msr::{self, Msrs};
 use crate::cpu::nmi::{IretFault, NmiLine};
 use crate::devices::Devices;
 use crate::devices::lapic::Sent;
-use crate::engine::{Flow, Guest, Registers};
+use crate::engine::{APIC_BASE, Flow, Guest, Registers};
+use crate::events::Counts;
 use crate::events::branches::Predictor;
-use crate::events::cache::{Cache, Hit};
+use crate::events::cache::Cache;
 use crate::events::sites::{SiteIndex, Sites};
-use crate::events::{Counts, cost};
 use crate::pmu::{ByLevel, KERNEL, Pmu, USER};
-use crate::ram::Access;
 
 const INTERRUPT_FLAG: u64 = 1 << 9;
-/// Bytes of the longest instruction.
-const INSTRUCTION_BYTES_MAX: usize = 15;
-const MODE_64_BIT: u32 = 1 << 15;
-const CR0_PAGING: u64 = 1 << 31;
 
 /// Why the engine stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +93,8 @@ pub struct Watch {
     pub hold_next_pmi: Option<u64>,
     /// NMIs of the PMU.
     pub pmis: u64,
+    /// NMIs that the CPU sent to itself.
+    pub own_nmis: u64,
     /// Boundary at which an NMI arrives that is held up; `u64::MAX` if none is.
     held_until: u64,
     current: Option<Current>,
@@ -118,7 +117,7 @@ impl Watch {
     pub fn new(
         sites: Sites,
         pmu: Pmu,
-        clock_hz: u64,
+        devices: Devices,
         iret_fault: IretFault,
         has_cache: bool,
         attribution: Attribution,
@@ -128,7 +127,7 @@ impl Watch {
             totals: ByLevel::default(),
             pmu,
             nmi: NmiLine::default(),
-            devices: Devices::new(clock_hz),
+            devices,
             msrs: Msrs::default(),
             clock: 0,
             stop: None,
@@ -139,6 +138,7 @@ impl Watch {
             iret_faults: 0,
             hold_next_pmi: None,
             pmis: 0,
+            own_nmis: 0,
             held_until: u64::MAX,
             current: None,
             carried: None,
@@ -189,12 +189,21 @@ impl Guest for Watch {
         Flow::Stop
     }
 
-    fn apic_read(&mut self, offset: u32) -> u32 {
-        msr::read_apic_memory(self, offset)
+    fn memory_read(&mut self, address: u64) -> u32 {
+        match apic_offset(address) {
+            Some(offset) => msr::read_apic_memory(self, offset),
+            None => self.devices.read_memory(address, self.clock),
+        }
     }
 
-    fn apic_write(&mut self, offset: u32, value: u32) {
-        msr::write_apic_memory(self, offset, value);
+    fn memory_write(&mut self, address: u64, value: u32) {
+        match apic_offset(address) {
+            Some(offset) => msr::write_apic_memory(self, offset, value),
+            None => {
+                self.devices.write_memory(address, value, self.clock);
+                self.devices_changed();
+            }
+        }
     }
 }
 
@@ -216,7 +225,10 @@ impl Watch {
     pub fn take_command(&mut self, sent: Sent) {
         match sent {
             Sent::Nothing => (),
-            Sent::Nmi => self.nmi.raise(),
+            Sent::Nmi => {
+                self.own_nmis += 1;
+                self.nmi.raise();
+            }
             Sent::Vector(vector) => self.devices.apic.request(vector),
         }
         self.devices_changed();
@@ -233,6 +245,7 @@ impl Watch {
 
     /// Finds out anew what may interrupt the CPU.
     pub fn devices_changed(&mut self) {
+        (0..self.devices.take_nmis()).for_each(|_| self.nmi.raise());
         self.deadline = self.devices.deadline();
         self.needs_attention = self.is_shadowed || self.nmi.is_deliverable() || self.devices.is_asking();
     }
@@ -272,76 +285,6 @@ impl Watch {
         self.devices.advance(self.clock);
         self.devices_changed();
         true
-    }
-
-    /// Retires the instruction before the boundary at `next`.
-    #[inline]
-    fn finish(&mut self, registers: &mut Registers, current: &Current, next: u64) {
-        let decoded = &self.sites.get(current.site).decoded;
-        if decoded.kind == Kind::Repeated && next == current.address {
-            let mut counts = self.own_counts(current.site) + current.extra;
-            counts.instructions = 0;
-            return self.count(current.site, counts, self.level);
-        }
-        let mut counts = self.own_counts(current.site) + current.extra;
-        if decoded.is_branch {
-            let taken = next != current.address.wrapping_add(u64::from(decoded.len));
-            counts.taken_branches = u64::from(taken);
-            if self.predictor.misses(current.address, taken, next) {
-                counts.branch_misses = 1;
-                counts.stalled_frontend = cost::MISPREDICTION;
-                counts.cycles += cost::MISPREDICTION;
-            }
-        }
-        let kind = decoded.kind;
-        self.count(current.site, counts, self.level);
-        if kind != Kind::Plain {
-            self.finish_kind(registers, kind);
-        }
-    }
-
-    fn finish_kind(&mut self, registers: &mut Registers, kind: Kind) {
-        match kind {
-            Kind::InterruptReturn => {
-                self.nmi.unmask();
-                self.look_at_level(registers);
-            }
-            Kind::SystemReturn => self.look_at_level(registers),
-            Kind::Shadow => self.is_shadowed = true,
-            Kind::Plain | Kind::Repeated | Kind::Flush | Kind::Special(_) => (),
-        }
-        self.devices_changed();
-    }
-
-    fn look_at_level(&mut self, registers: &mut Registers) {
-        let state = registers.state();
-        self.level_changed(state.privilege(), state.control[3]);
-    }
-
-    /// Returns what an instruction counts whatever happens to it.
-    #[inline]
-    fn own_counts(&self, site: SiteIndex) -> Counts {
-        let decoded = &self.sites.get(site).decoded;
-        Counts {
-            instructions: 1,
-            cycles: u64::from(decoded.cycles),
-            branches: u64::from(decoded.is_branch),
-            loads: u64::from(decoded.loads),
-            stores: u64::from(decoded.stores),
-            ..Counts::default()
-        }
-    }
-
-    #[inline]
-    fn count(&mut self, site: SiteIndex, counts: Counts, level: usize) {
-        self.clock += counts.cycles;
-        self.totals[level] += counts;
-        if self.pmu.is_counting() {
-            match self.attribution {
-                Attribution::Own => self.sites.get_mut(site).counts += counts,
-                Attribution::Next => self.carried = Some(self.carried.unwrap_or_default() + counts),
-            }
-        }
     }
 
     /// Does what is due at a boundary.
@@ -404,71 +347,9 @@ impl Watch {
             None => self.nmi.raise(),
         }
     }
+}
 
-    /// Begins the instruction after the boundary.
-    #[inline]
-    fn begin(&mut self, registers: &mut Registers, address: u64) -> Flow {
-        let site = self.sites.index(self.root, address);
-        if let Some(counts) = self.carried.take() {
-            self.sites.get_mut(site).counts += counts;
-        }
-        if self.sites.get(site).decoded.len == 0 {
-            self.decode(registers, site, address);
-        }
-        let decoded = &self.sites.get(site).decoded;
-        if decoded.is_label && self.passed_label.take() != Some(address) {
-            self.stop = Some(Stop::Label);
-            return Flow::Stop;
-        }
-        if let Kind::Special(special) = decoded.kind {
-            self.stop = Some(Stop::Special(special, site));
-            return Flow::Stop;
-        }
-        let extra = if decoded.operand_count > 0 { self.touch(registers, site) } else { Counts::default() };
-        self.current = Some(Current { site, address, extra });
-        Flow::Go
-    }
-
-    #[inline]
-    fn touch(&mut self, registers: &mut Registers, site: SiteIndex) -> Counts {
-        let mut counts = Counts::default();
-        let Some(cache) = &mut self.cache else { return counts };
-        let general = registers.general();
-        let decoded = &self.sites.get(site).decoded;
-        for operand in &decoded.operands[..usize::from(decoded.operand_count)] {
-            if decoded.kind == Kind::Flush {
-                cache.flush(operand.address(&general));
-                continue;
-            }
-            let hit = cache.touch(operand.address(&general));
-            let added = cost::of_access(hit);
-            counts.cache_references += u64::from(hit != Hit::First);
-            counts.cache_misses += u64::from(hit == Hit::Memory);
-            counts.stalled_backend += added;
-            counts.cycles += added;
-        }
-        counts
-    }
-
-    #[cold]
-    fn decode(&mut self, registers: &mut Registers, site: SiteIndex, address: u64) {
-        let state = registers.state();
-        let bitness = if state.mode & MODE_64_BIT != 0 { 64 } else { 32 };
-        let mut bytes = Vec::with_capacity(INSTRUCTION_BYTES_MAX);
-        for offset in 0..INSTRUCTION_BYTES_MAX as u64 {
-            let place = address.wrapping_add(offset);
-            let physical = if state.control[0] & CR0_PAGING == 0 {
-                Some(place)
-            } else {
-                registers.ram().translate(state.control[3], place, Access::Read)
-            };
-            match physical.and_then(|physical| registers.ram().physical(physical, 1)) {
-                Some(byte) => bytes.push(byte[0]),
-                None => break,
-            }
-        }
-        let is_label = self.sites.get(site).decoded.is_label;
-        self.sites.get_mut(site).decoded =
-            crate::cpu::decode::Decoded { is_label, ..decode(&bytes, address, bitness) };
-    }
+/// Returns the offset of a local APIC's register; `None` for another device's.
+fn apic_offset(address: u64) -> Option<u32> {
+    u32::try_from(address.checked_sub(APIC_BASE)?).ok()
 }

@@ -13,10 +13,12 @@ use std::time::Instant;
 
 use nmiprof_pc::boot::Kernel;
 use nmiprof_pc::{Config, IretFault, Machine, Stopped};
+use nmiprof_pmu::model::Flaw;
 use nmiprof_pmu::profiles;
 
 const USAGE: &str = "usage: nmiprof-pc [--profile ID] [--append WORDS] [--iret-fault keeps|unmasks] [--limit N] \
-                     [--no-cache] [--memory MIB] [--module FILE] (--unix PATH | --capture FILE)\n       \
+                     [--flaw dead|silent|mask-sticks] [--without hpet|io-apic] [--no-cache] [--memory MIB] \
+                     [--module FILE] (--unix PATH | --capture FILE)\n       \
                      nmiprof-pc --kernel FILE [the same; without a path, the line goes to the standard output]";
 /// Boundaries between two looks at the serial line.
 const SLICE: u64 = 1_000_000;
@@ -109,6 +111,8 @@ fn parse() -> Result<Args, Box<dyn Error>> {
             "--capture" => args.capture = Some(value.into()),
             "--limit" => args.limit = value.parse()?,
             "--iret-fault" => args.config.iret_fault = iret_fault(&value)?,
+            "--flaw" => args.config.flaw = Some(flaw(&value)?),
+            "--without" => remove(&mut args.config, &value)?,
             _ => return Err(USAGE.into()),
         }
     }
@@ -121,6 +125,24 @@ fn iret_fault(word: &str) -> Result<IretFault, &'static str> {
         "unmasks" => Ok(IretFault::Unmasks),
         _ => Err(USAGE),
     }
+}
+
+fn flaw(word: &str) -> Result<Flaw, &'static str> {
+    match word {
+        "dead" => Ok(Flaw::Dead),
+        "silent" => Ok(Flaw::Silent),
+        "mask-sticks" => Ok(Flaw::MaskSticks),
+        _ => Err(USAGE),
+    }
+}
+
+fn remove(config: &mut Config, device: &str) -> Result<(), &'static str> {
+    match device {
+        "hpet" => config.has_hpet = false,
+        "io-apic" => config.has_io_apic = false,
+        _ => return Err(USAGE),
+    }
+    Ok(())
 }
 
 fn unknown_profile(name: &str) -> String {

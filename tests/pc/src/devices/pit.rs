@@ -1,12 +1,14 @@
 //! The interval timer (8254): channel 0 raises the tick, channel 2 is what clocks are measured against.
 //!
-//! Time is the machine's clock. A channel is a function of it: the count that was loaded, and when.
+//! Time is the machine's clock. A channel is a function of it: the count that was loaded, and when. The output of channel
+//! 0 rises once in each period of mode 2, and once in mode 0, one tick after the end of the count.
 //!
 //! Source: "8254 Programmable Interval Timer" (Intel).
 
 /// Frequency of the timer's clock.
 pub const PIT_HZ: u64 = 1_193_182;
 
+const MODE_ONCE: u8 = 0;
 const MODE_RATE: u8 = 2;
 
 /// A channel.
@@ -91,8 +93,12 @@ impl Pit {
     #[must_use]
     pub fn next_pulse(&self) -> Option<u64> {
         let channel = &self.channels[0];
-        let start = channel.started.filter(|_| channel.mode & 3 == MODE_RATE)?;
-        let ticks = u128::from(self.pulses + 1) * u128::from(channel.reload);
+        let start = channel.started?;
+        let ticks = match channel.mode {
+            MODE_ONCE if self.pulses == 0 => u128::from(channel.reload) + 1,
+            mode if mode & 3 == MODE_RATE => u128::from(self.pulses + 1) * u128::from(channel.reload),
+            _ => return None,
+        };
         let cycles = (ticks * u128::from(self.clock_hz)).div_ceil(u128::from(PIT_HZ));
         Some(start.saturating_add(u64::try_from(cycles).unwrap_or(u64::MAX)))
     }
@@ -138,5 +144,17 @@ mod tests {
         assert_eq!(pit.next_pulse(), Some(107));
         pit.pulse();
         assert_eq!(pit.next_pulse(), Some(207));
+    }
+
+    #[test]
+    fn channel_0_pulses_once_where_it_counts_once() {
+        let mut pit = Pit::new(PIT_HZ);
+        pit.command(0b0011_0000, 0);
+        pit.write(0, 1, 0);
+        assert_eq!(pit.next_pulse(), None, "half a count starts nothing");
+        pit.write(0, 0, 7);
+        assert_eq!(pit.next_pulse(), Some(9));
+        pit.pulse();
+        assert_eq!(pit.next_pulse(), None);
     }
 }
