@@ -43,7 +43,8 @@ pub(super) fn find(machine: &mut Machine, entry: u64, page_fault: u64) -> u64 {
 impl Words {
     /// Reads the page and the one before it, where a record may begin that reaches into it.
     pub(super) fn read(machine: &mut Machine, page: u64) -> Self {
-        let addresses = (page - PAGE_BYTES..page + PAGE_BYTES).step_by(WORD_BYTES as usize);
+        let words = 0..2 * PAGE_BYTES / WORD_BYTES;
+        let addresses = words.map(|index| page - PAGE_BYTES + index * WORD_BYTES);
         Self(addresses.map(|address| (address, machine.read_word(address).unwrap_or(0))).collect())
     }
 }
@@ -92,9 +93,10 @@ mod tests {
 
     /// Judges a page that holds these words after a record was made of [`RECORD`].
     fn judged(words: Option<&[u64]>) -> Result<(), Broken> {
-        let at = |words: &[u64]| (PAGE..).step_by(8).zip(words.to_vec()).collect();
+        let at = |words: &[u64]| -> Vec<_> { (PAGE..).step_by(8).zip(words.to_vec()).collect() };
         let touch = Touch::new(PAGE, Words(at(&[0; 4])), Words(at(&[3, 100, 0x1234, 0])), 0x1234);
-        touch.judge(|address| words.and_then(|words| words.get((address - PAGE) as usize / 8).copied()))
+        let found = words.map(at).unwrap_or_default();
+        touch.judge(|address| found.iter().find(|(at, _)| *at == address).map(|(_, word)| *word))
     }
 
     #[test]
