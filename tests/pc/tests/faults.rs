@@ -19,7 +19,11 @@ use nmiprof_pmu::profiles::SKYLAKE;
 use nmiprof_wire::{FaultReturn, NmiEntry, Unmask};
 
 /// Places in the whole runs of one form.
-const WHOLE_RUNS: usize = 16;
+const WHOLE_RUNS: usize = 8;
+/// Instructions after the second NMI at which a third one is tried: more than it takes to the end of the nested one.
+const GAPS: u64 = 90;
+/// Places after the fault's `iret` from which that is done in full.
+const LATER_PLACES: usize = 24;
 
 fn forms(fault_return: FaultReturn, unmask: Unmask) -> impl Iterator<Item = Combination> {
     let all = Combination::all().into_iter();
@@ -97,6 +101,31 @@ fn a_second_nmi_at_any_instruction_of_one_whose_handler_faults_breaks_no_sound_e
 #[test]
 fn two_nmis_in_a_row_there_break_no_sound_entry() {
     check_sound(1);
+}
+
+/// Does an experiment with a third NMI at each distance from one right after the fault's `iret`; in full also from those
+/// that come some instructions later.
+fn broken_by_a_third(stage: &mut Stage<'_>) -> Vec<(Plan, Broken)> {
+    let places = if is_full() { LATER_PLACES } else { 1 };
+    let seconds = stage.unmasked().iter().copied().take(places).collect::<Vec<_>>();
+    let plan = |second, gap| Plan { second, more: 0, third: Some(gap) };
+    let plans = seconds.into_iter().flat_map(|second| (1..=GAPS).map(move |gap| plan(second, gap)));
+    plans.filter_map(|plan| stage.play(plan).err().map(|broken| (plan, broken))).collect()
+}
+
+// cases 9, 10
+#[test]
+fn a_third_nmi_after_one_right_after_the_faults_return_breaks_no_sound_entry() {
+    for form in forms(FaultReturn::Iret, Unmask::Fault).filter(Combination::is_sound) {
+        let mut bench = boot(&form);
+        for iret_fault in semantics(&form) {
+            let mut stage = bench.faulting_stage(&form.label(), *iret_fault);
+            assert_eq!(broken_by_a_third(&mut stage), [], "{form}, {iret_fault:?}");
+            let nested = stage.nested();
+            println!("{form}, {iret_fault:?}: {nested} NMIs nested");
+            assert!(nested >= GAPS, "{form}, {iret_fault:?}: each second NMI is nested");
+        }
+    }
 }
 
 #[test]
