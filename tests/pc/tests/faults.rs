@@ -91,13 +91,13 @@ fn check_sound(more: u32) {
     assert!(experiments > 5000, "{experiments} experiments");
 }
 
-// cases 1, 3, 4, 5, 7, 8, 9, 13
+// cases 3, 13, 18
 #[test]
 fn a_second_nmi_at_any_instruction_of_one_whose_handler_faults_breaks_no_sound_entry() {
     check_sound(0);
 }
 
-// cases 2, 6
+// case 2
 #[test]
 fn two_nmis_in_a_row_there_break_no_sound_entry() {
     check_sound(1);
@@ -113,7 +113,7 @@ fn broken_by_a_third(stage: &mut Stage<'_>) -> Vec<(Plan, Broken)> {
     plans.filter_map(|plan| stage.play(plan).err().map(|broken| (plan, broken))).collect()
 }
 
-// cases 9, 10
+// case 6
 #[test]
 fn a_third_nmi_after_one_right_after_the_faults_return_breaks_no_sound_entry() {
     for form in forms(FaultReturn::Iret, Unmask::Fault).filter(Combination::is_sound) {
@@ -128,6 +128,7 @@ fn a_third_nmi_after_one_right_after_the_faults_return_breaks_no_sound_entry() {
     }
 }
 
+// case 19
 #[test]
 fn where_nmis_are_unmasked_before_the_fault_one_inside_the_faults_own_handler_breaks_no_sound_entry() {
     for form in forms(FaultReturn::Iret, Unmask::Early).filter(Combination::is_sound) {
@@ -164,6 +165,7 @@ fn the_naive_entry_is_broken_by_a_second_nmi_anywhere_but_only_where_its_handler
     assert_eq!(broken.len(), stage.trace().len(), "latched until the fault's return, or taken after it");
 }
 
+// case 24
 #[test]
 fn a_fault_that_returns_without_iret_unmasks_nothing_and_breaks_no_entry_at_all() {
     for form in forms(FaultReturn::Ret, Unmask::Fault) {
