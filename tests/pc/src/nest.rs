@@ -11,11 +11,12 @@
 //! - all registers, flags, CR2, DR7, and the words above RSP are the interrupted ones, and NMIs are not masked;
 //! - the entry's own counts add up to what was seen;
 //! - one more NMI in the interrupted code has a run at once;
-//! - where the first NMI's handler touched a page of the ring that was not mapped ([`Bench::faulting_stage`]): it is mapped
-//!   then, and has the sample.
+//! - where the first NMI's handler touched a page of the ring that was not mapped ([`Bench::faulting_stage`]), it is
+//!   mapped then, and has the sample.
 //!
-//! Places are numbers of instructions since the stage, retired ones and those that raised an exception: they do not depend
-//! on where the run was stopped on the way. At each run CR2 is overwritten, as a page fault of the handler would do.
+//! Places are numbers of instructions since the stage, retired ones and those that raised an exception: they do not
+//! depend on where the run was stopped on the way. At each run CR2 is overwritten, as a page fault of the handler would
+//! do.
 
 mod gate;
 mod interrupted;

@@ -1,11 +1,12 @@
 //! Goal: the fault in the handler, whose `iret` unmasks NMIs while that still runs, breaks no sound entry, wherever a
-//! second NMI arrives; it breaks the naive one everywhere; and a fault that returns without `iret` leaves nothing to break.
+//! second NMI arrives; it breaks the naive one everywhere; and a fault that returns without `iret` leaves nothing to
+//! break.
 //!
-//! Method: the experiment of [`nmiprof_pc::nest`], at the first NMI whose handler touches a page of the ring that is not
-//! mapped. Nothing else unmasks NMIs here: the forms with early unmasking, in which an NMI is taken inside the fault's
-//! handler as well, have a test of their own. An NMI that arrives while they are masked is latched, and taken right after
-//! the fault's `iret`. Each experiment asks for the page and for the record in it; a part of them is repeated with nothing
-//! dressed up, and runs to its end, where every overflow has to be accounted for.
+//! Method: the experiment of [`nmiprof_pc::nest`], at the first NMI whose handler touches a page of the ring that is
+//! not mapped. Nothing else unmasks NMIs here: the forms with early unmasking, in which an NMI is taken inside the
+//! fault's handler as well, have a test of their own. An NMI that arrives while they are masked is latched, and taken
+//! right after the fault's `iret`. Each experiment asks for the page and for the record in it; a part of them is
+//! repeated with nothing dressed up, and runs to its end, where every overflow has to be accounted for.
 //! `NMIPROF_SWEEP=full` does everything with both kinds of faulting `iret`, and early forms with two NMIs in a row.
 
 use std::collections::BTreeMap;
@@ -103,8 +104,8 @@ fn two_nmis_in_a_row_there_break_no_sound_entry() {
     check_sound(1);
 }
 
-/// Does an experiment with a third NMI at each distance from one right after the fault's `iret`; in full also from those
-/// that come some instructions later.
+/// Does an experiment with a third NMI at each distance from one right after the fault's `iret`; in full also from
+/// those that come some instructions later.
 fn broken_by_a_third(stage: &mut Stage<'_>) -> Vec<(Plan, Broken)> {
     let places = if is_full() { LATER_PLACES } else { 1 };
     let seconds = stage.unmasked().iter().copied().take(places).collect::<Vec<_>>();

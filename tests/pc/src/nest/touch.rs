@@ -65,8 +65,7 @@ impl Touch {
         Self { page, record }
     }
 
-    /// Judges what is in the ring, by way of a function that reads its words: the same record, with a time of its own, and
-    /// none after it.
+    /// Judges what is in the ring, which `read` reads: the same record, with a time of its own, and none after it.
     pub(super) fn judge(&self, mut read: impl FnMut(u64) -> Option<u64>) -> Result<(), Broken> {
         if read(self.page).is_none() {
             return Err(Broken::Unmapped);
