@@ -17,7 +17,7 @@
 //! | `devices/` | around the CPU |
 //! | `events/` | what is counted, what it costs, and where it was counted |
 //! | `pmu.rs` | the PMU model, fed with events |
-//! | `nest.rs` | an NMI, and further ones inside it, judged from outside |
+//! | `nest.rs`, `nest/` | an NMI, and further ones inside it, judged from outside |
 //! | `harness.rs` | a run from boot to end, decoded |
 //! | `boot.rs`, `multiboot.rs` | a kernel's image, and the handover to it |
 //! | `acpi.rs` | the tables that firmware leaves |

@@ -363,6 +363,7 @@ impl Machine {
     }
 
     fn exception(&mut self, vector: u8, error: Option<u32>) -> Result<(), TripleFault> {
+        self.engine.guest_mut().exceptions += 1;
         deliver(&mut self.engine, Event { vector, error, origin: Origin::Exception })
     }
 

@@ -89,6 +89,8 @@ pub struct Watch {
     pub iret_fault: IretFault,
     /// How often `iret` faulted.
     pub iret_faults: u64,
+    /// Instructions that raised an exception, and did not retire.
+    pub exceptions: u64,
     /// Boundaries for which the next NMI of the PMU is held up, between the local APIC and the CPU.
     pub hold_next_pmi: Option<u64>,
     /// NMIs of the PMU.
@@ -136,6 +138,7 @@ impl Watch {
             passed_label: None,
             iret_fault,
             iret_faults: 0,
+            exceptions: 0,
             hold_next_pmi: None,
             pmis: 0,
             own_nmis: 0,

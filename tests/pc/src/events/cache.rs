@@ -43,7 +43,7 @@ impl Cache {
         }
     }
 
-    /// Looks an address up, and keeps its line.
+    /// Looks an address up, and keeps its line; one from memory brings its pair line into the last level.
     #[inline]
     pub fn touch(&mut self, address: u64) -> Hit {
         let line = number(address);
@@ -52,6 +52,7 @@ impl Cache {
         } else if place(&mut self.last, line) {
             Hit::Last
         } else {
+            place(&mut self.last, pair(line));
             Hit::Memory
         }
     }
@@ -68,6 +69,12 @@ fn place(lines: &mut [u64], line: u64) -> bool {
 #[inline]
 const fn number(address: u64) -> u64 {
     address >> LINE_BYTES_LOG2 | 1 << 63
+}
+
+/// Returns the number of the other line of the same 128 bytes.
+#[inline]
+const fn pair(line: u64) -> u64 {
+    line ^ 1
 }
 
 #[inline]
@@ -88,6 +95,22 @@ mod tests {
         assert_eq!(cache.touch(0x1000), Hit::Last);
         assert_eq!(cache.touch(0x1000 + (1024 << 6)), Hit::Memory, "the same place of both");
         assert_eq!(cache.touch(0x1000), Hit::Memory);
+    }
+
+    #[test]
+    fn a_line_from_memory_brings_its_pair_line_into_the_last_level_and_no_other() {
+        let mut cache = Cache::default();
+        assert_eq!(cache.touch(0x1040), Hit::Memory);
+        assert_eq!([0x1000, 0x1080].map(|address| cache.touch(address)), [Hit::Last, Hit::Memory]);
+        assert_eq!(cache.touch(0x10c0), Hit::Last, "the pair of the second miss");
+        assert_eq!(cache.touch(0x1100), Hit::Memory, "what was prefetched brings nothing");
+    }
+
+    #[test]
+    fn a_walk_over_lines_misses_every_other_one() {
+        let mut cache = Cache::default();
+        let misses = (0..10_000).filter(|line| cache.touch(0x10_0000 + (line << 6)) == Hit::Memory).count();
+        assert_eq!(misses, 5000);
     }
 
     #[test]
