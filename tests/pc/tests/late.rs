@@ -9,10 +9,13 @@
 use std::env;
 
 use nmiprof_pc::harness::{LIMIT, Run, config, finish};
-use nmiprof_pc::{Config, IretFault, Machine, Stopped};
+use nmiprof_pc::watch::Watch;
+use nmiprof_pc::{Access, Config, IretFault, Machine, Stopped};
+use nmiprof_pmu::model::Privilege;
 use nmiprof_pmu::profiles::{Profile, SKYLAKE, ZEN2, ZEN4};
 
 const WORKLOAD: &str = "nmiprof_kernel::workloads::sort::insertion_sort";
+const NMI: &str = "nmi_rostedt";
 const PERIOD: u64 = 5003;
 /// Longer than a handler, and shorter than a period: in a longer one a counter overflows twice.
 const DELAY_MAX: u64 = 4800;
@@ -21,6 +24,9 @@ const DELAY_MAX: u64 = 4800;
 const KNOWN_BOUNDARIES: u64 = 2 * PERIOD;
 /// Boundaries to run from one look at the PMU to the next.
 const LOOK_BOUNDARIES: u64 = 50;
+
+/// Starts and stops the counters of Skylake.
+const GLOBAL_CONTROL: Access = Access::Write(0x38f);
 
 /// What a run is judged by.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,11 +83,9 @@ fn sweep(what: &str, mut machine: Machine, delays: impl Iterator<Item = u64>) ->
 }
 
 impl Seen {
-    /// Judges a run.
+    /// Judges a run, and its samples.
     fn add(&mut self, run: &Run, what: &str) {
-        run.assert_sound(what);
-        let nmi = run.nmi();
-        assert_eq!(nmi.unknown, 0, "{what}: {nmi:?}");
+        self.judge(run, what);
         for (event, total) in (0..).map_while(|event| Some((event, run.record.pmu().total(event)?))) {
             let samples = run.samples.iter().filter(|sample| sample.event == event).count() as u64;
             assert_eq!(samples, total.overflows, "{what}: {total:?}");
@@ -89,6 +93,12 @@ impl Seen {
             assert!(samples <= periods && periods <= samples + 1, "{what}: {samples} samples, {total:?}");
             self.samples += samples;
         }
+    }
+
+    fn judge(&mut self, run: &Run, what: &str) {
+        run.assert_sound(what);
+        let nmi = run.nmi();
+        assert_eq!(nmi.unknown, 0, "{what}: {nmi:?}");
         self.runs += 1;
         self.late += run.record.pmu().counters().map(|counters| counters.late).sum::<u64>();
         self.swallowed += nmi.swallowed;
@@ -160,4 +170,75 @@ fn an_nmi_that_comes_after_its_counter_was_stopped_is_known() {
         let seen = sweep(&format!("{}, the last", profile.id), machine, (0..KNOWN_BOUNDARIES).step_by(101));
         assert!(seen.late > 0, "{}: {seen:?}", profile.id);
     }
+}
+
+/// Counts the instructions up to the one after which this number changes.
+fn instructions_until(machine: &mut Machine, number: fn(&Watch) -> u64) -> u64 {
+    let (snapshot, before, start) = (machine.snapshot(), number(machine.watch()), machine.instructions());
+    while number(machine.watch()) == before {
+        assert_eq!(machine.step(), Stopped::Limit, "it samples");
+    }
+    let instructions = machine.instructions() - start;
+    machine.go_back(&snapshot);
+    instructions
+}
+
+/// Brings a machine to before the last overflow before the thread orders the counters to stop; returns how many
+/// instructions lie between that overflow and the NMI that is sent for the order, where nothing comes between them.
+fn before_order(machine: &mut Machine) -> u64 {
+    let (snapshot, before, sent) = (machine.snapshot(), machine.watch().pmis, machine.watch().own_nmis);
+    while machine.watch().own_nmis == sent {
+        assert_eq!(machine.run(LOOK_BOUNDARIES), Stopped::Limit, "it samples");
+    }
+    let overflows = machine.watch().pmis - before;
+    machine.go_back(&snapshot);
+    run_to_before_overflow(machine, overflows);
+    let overflow = instructions_until(machine, |watch| watch.pmis);
+    machine.watch_mut().hold_next_pmi = Some(LIMIT);
+    instructions_until(machine, |watch| watch.own_nmis) - overflow
+}
+
+/// Lets the NMI of the PMU come that is held up, and another overflow while its handler returns, of which the order's
+/// obedience in the same handler finds the status; `false` where the NMI of an order has come first.
+fn latch_another(machine: &mut Machine) -> bool {
+    let sent = machine.watch().own_nmis;
+    assert_eq!(machine.run_to_symbol(NMI, LIMIT), Stopped::Label);
+    if machine.watch().own_nmis != sent {
+        return false;
+    }
+    for _ in ["stop", "start"] {
+        assert_eq!(machine.run_to_access(&[GLOBAL_CONTROL], LIMIT), Stopped::Access(GLOBAL_CONTROL));
+    }
+    machine.step();
+    machine.watch_mut().with_pmu(|model| {
+        let next = model.next_overflows().next().expect("it counts again");
+        model.happen(next.signal, next.events, Privilege::Kernel);
+    });
+    true
+}
+
+// cases 44, 52
+#[test]
+fn two_overflows_between_an_order_and_the_nmi_that_is_sent_for_it_leave_no_nmi_unknown() {
+    let mut machine = sampling(&SKYLAKE, &format!("events=instructions/period={PERIOD}/"));
+    let distance = before_order(&mut machine);
+    let snapshot = machine.snapshot();
+    let (mut runs, mut both) = (0, 0);
+    for boundaries in distance - 30.. {
+        machine.watch_mut().hold_next_pmi = Some(boundaries);
+        if !latch_another(&mut machine) {
+            break;
+        }
+        let (run, mut seen) = (finish(machine), Seen::default());
+        seen.judge(&run, &format!("late by {boundaries}"));
+        runs += 1;
+        both += u64::from(seen.swallowed > 0 && seen.late > 0);
+        machine = run.machine;
+        machine.go_back(&snapshot);
+    }
+    println!("{both} of {runs} runs had two NMIs that found nothing");
+    assert!(
+        runs >= 30 && both > 0,
+        "the second overflow's NMI is swallowed, and the order's is late: {both} of {runs}"
+    );
 }

@@ -42,6 +42,13 @@ impl Late {
         }
     }
 
+    /// Expects so many late NMIs besides those of before: their counters were stopped in an NMI that is to be followed by
+    /// another one, such as that of the order to stop, which was not sent yet and absorbs nothing.
+    pub(super) fn expect_more(&mut self, count: u32, now: u64) {
+        let before = if now > self.until { 0 } else { self.claims_left };
+        self.expect(if count == 0 { 0 } else { before.saturating_add(count) }, now);
+    }
+
     /// Tells whether an NMI was expected, which it then no longer is.
     pub(super) fn claim(&mut self, now: u64) -> bool {
         if now > self.until {
@@ -73,6 +80,20 @@ mod tests {
         assert!(late.claim(110));
         assert!(!late.claim(111));
         assert!(!late.claim(100), "it does not come back");
+    }
+
+    #[test]
+    fn those_of_counters_that_are_stopped_add_up() {
+        let mut late = Late::new(1000);
+        late.expect(1, 0);
+        late.expect_more(1, 0);
+        assert_eq!([1, 1, 1].map(|now| late.claim(now)), [true, true, false]);
+        late.expect(1, 2);
+        late.expect_more(0, 3);
+        assert!(late.claim(3), "none more is none less");
+        late.expect(1, 10);
+        late.expect_more(1, 200);
+        assert_eq!([201, 201].map(|now| late.claim(now)), [true, false], "the first one had expired");
     }
 
     #[test]

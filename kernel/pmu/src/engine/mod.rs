@@ -323,7 +323,7 @@ impl<U: CounterUnit> Engine<U> {
         self.counts.stopped_overflows = self.counts.stopped_overflows.wrapping_add(u64::from(in_flight));
         self.active = CounterSet::EMPTY;
         self.on_counter = [None; Counter::COUNT];
-        self.late.expect(in_flight, now);
+        self.late.expect_more(in_flight, now);
     }
 
     fn follow_frequencies(&mut self, now: u64, is_released: bool) {
