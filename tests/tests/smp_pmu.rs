@@ -10,7 +10,7 @@ use nmiprof_tests::counts::checked;
 use nmiprof_tests::samples::samples;
 use nmiprof_wire::{EventCounts, PmuCounters};
 
-const CPUS: u16 = 3;
+const CPUS: u16 = 2;
 /// Machines whose counts are compared with the time. With two CPUs the second one starves where the first one does not give
 /// way to it. With three that run in turn, a handler waits for its CPU's turn while its counters stand still, now and then,
 /// and counts fall short by some percent.
