@@ -42,11 +42,13 @@ impl Late {
         }
     }
 
-    /// Expects so many late NMIs besides those of before: their counters were stopped in an NMI that is to be followed by
-    /// another one, such as that of the order to stop, which was not sent yet and absorbs nothing.
+    /// Expects so many late NMIs besides those of before, at the end: the NMI of the order to stop, which may not have been
+    /// sent yet, absorbs nothing. While sampling goes on, sums would only grow.
     pub(super) fn expect_more(&mut self, count: u32, now: u64) {
-        let before = if now > self.until { 0 } else { self.claims_left };
-        self.expect(if count == 0 { 0 } else { before.saturating_add(count) }, now);
+        if count != 0 {
+            let before = if now > self.until { 0 } else { self.claims_left };
+            self.expect(before.saturating_add(count), now);
+        }
     }
 
     /// Tells whether an NMI was expected, which it then no longer is.

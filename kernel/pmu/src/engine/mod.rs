@@ -173,7 +173,8 @@ impl<U: CounterUnit> Engine<U> {
         }
         self.account(now, !self.throttle.is_throttled());
         self.unit.begin_pmi();
-        self.leave_turn(now);
+        let in_flight = self.leave_turn(now);
+        self.late.expect_more(in_flight, now);
         self.unit.end_pmi();
         for index in set_bits(core::mem::take(&mut self.owed)) {
             if let Some(event) = self.event_mut(index) {
@@ -201,7 +202,8 @@ impl<U: CounterUnit> Engine<U> {
         self.unit.begin_pmi();
         self.follow_frequencies(now, is_released);
         if self.is_multiplexed() {
-            self.leave_turn(now);
+            let in_flight = self.leave_turn(now);
+            self.late.expect(in_flight, now);
             self.turn = self.turn.wrapping_add(1).checked_rem(self.schedule.turns_count()).unwrap_or(0);
             self.counts.rotations = self.counts.rotations.wrapping_add(1);
             self.enter_turn(now);
@@ -302,8 +304,9 @@ impl<U: CounterUnit> Engine<U> {
         self.unit.enable(self.active);
     }
 
-    /// Takes all events off their counters. Periods that are over are owed, and the NMIs of all overflows are expected.
-    fn leave_turn(&mut self, now: u64) {
+    /// Takes all events off their counters, and returns how many overflows have an NMI to come. Periods that are over are
+    /// owed.
+    fn leave_turn(&mut self, now: u64) -> u32 {
         let overflowed = self.unit.take_overflows();
         self.unit.disable(self.active);
         let mut in_flight = 0_u32;
@@ -323,7 +326,7 @@ impl<U: CounterUnit> Engine<U> {
         self.counts.stopped_overflows = self.counts.stopped_overflows.wrapping_add(u64::from(in_flight));
         self.active = CounterSet::EMPTY;
         self.on_counter = [None; Counter::COUNT];
-        self.late.expect_more(in_flight, now);
+        in_flight
     }
 
     fn follow_frequencies(&mut self, now: u64, is_released: bool) {
